@@ -1,0 +1,46 @@
+# XCord: everything a developer needs. `make` alone lists the targets.
+
+GO           ?= go
+# go build asks git for the revision, and fails where git cannot answer (no commit, somebody else's checkout).
+BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo true || echo false)
+# The whole suite takes a fraction of this on two cores; a test that hangs is killed with the stacks of its goroutines.
+TEST_TIMEOUT ?= 10m
+TEST_FLAGS   ?=
+PACKAGES     ?= ./...
+ARGS         ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run test check fmt bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## Install redis-server and postgresql if they are missing
+	@sh deploy/install-deps.sh
+
+build: ## Build bin/xcord
+	$(GO) build -trimpath -buildvcs=$(BUILDVCS) -o bin/xcord ./services/cmd/xcord
+
+run: deps build ## Run everything in one process: make run ARGS='-addr 127.0.0.1:9000'
+	./bin/xcord serve $(ARGS)
+
+test: deps ## Run every test with the race detector
+	$(GO) test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+
+check: ## Vet, staticcheck, gofmt, go.mod and the rules of the house
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@unformatted=$$(gofmt -l .) || exit 1; \
+		if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(GO) test -count=1 ./engine/tidy
+
+fmt: ## Format every Go file
+	gofmt -w .
+
+bench: deps ## Run the benchmarks of all packages
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
+
+clean: ## Remove what was built; ./data stays
+	rm -rf bin
