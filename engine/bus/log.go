@@ -1,0 +1,370 @@
+package bus
+
+import (
+	"context"
+	cryptorand "crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/redis/rueidis"
+
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+)
+
+//go:embed library.lua
+var library string
+
+// What Publish and Apply answer besides faults.
+var (
+	// ErrStale means that the guild has moved on since the permission was judged: refresh and judge again.
+	ErrStale = errors.New("the guild has changed since it was looked at")
+	// ErrGone means that the message to be changed has been deleted.
+	ErrGone = errors.New("the message has been deleted")
+	// ErrGap means that an earlier version of the aggregate has not been applied yet.
+	ErrGap = errors.New("an earlier version has not been applied")
+)
+
+var (
+	publishTotal = metrics.NewCounter(`xcord_bus_publish_total{result="accepted"}`)
+	repeatTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="repeat"}`)
+	staleTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="stale"}`)
+	failedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="failed"}`)
+	publishTime  = metrics.NewPrometheusHistogram(`xcord_bus_publish_seconds`)
+)
+
+// Config of the log. The zero value is ready for use.
+type Config struct {
+	// CallTimeout bounds one command (default 2s, the time after which rueidis gives a connection up).
+	CallTimeout time.Duration
+	// Retries is how often an ambiguous publish is repeated under the same nonce (default 3).
+	Retries int
+	// MarkerTTL is how long a delete marker refuses changes of its message (default 24h, the longest that the log
+	// reaches back; by then the writer has the tombstone).
+	MarkerTTL time.Duration
+	// Retain is how long the log reaches back (default 24h), as far as every group has finished it.
+	Retain time.Duration
+	// RetainBytes is how large the log may grow before it is trimmed earlier than Retain says (default 512 MiB).
+	RetainBytes int64
+}
+
+func (c Config) withDefaults() Config {
+	if c.CallTimeout == 0 {
+		c.CallTimeout = 2 * time.Second
+	}
+	if c.Retries == 0 {
+		c.Retries = 3
+	}
+	if c.MarkerTTL == 0 {
+		c.MarkerTTL = 24 * time.Hour
+	}
+	if c.Retain == 0 {
+		c.Retain = 24 * time.Hour
+	}
+	if c.RetainBytes == 0 {
+		c.RetainBytes = 512 << 20
+	}
+	return c
+}
+
+// Log is the durable log and the read model that changes with it. Safe for concurrent use.
+type Log struct {
+	redis  rueidis.Client
+	config Config
+}
+
+// Open makes a Log of a client. It does no I/O.
+func Open(client rueidis.Client, config Config) *Log {
+	return &Log{redis: client, config: config.withDefaults()}
+}
+
+// shard is the only shard of the log so far: one host needs one (DESIGN.md section 1, rule 6). The tag keeps all keys
+// of a shard in one slot of a Redis Cluster.
+const (
+	shard    = 0
+	shardTag = "{s00}"
+)
+
+// Key is the name of a key that belongs to this shard of the log, so that a FUNCTION may touch it together with the
+// stream: Key("guild", 7) is "guild:{s00}:7".
+func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
+
+func streamKey() string                 { return "ev:" + shardTag }
+func epochKey() string                  { return "epoch:" + shardTag }
+func nonceKey(nonce string) string      { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string    { return Key("deleted", message) }
+func deadKey(group string) string       { return "dead:" + shardTag + ":" + group }
+func signalChannel(topic string) string { return "signal:" + shardTag + ":" + topic }
+
+// MessageID is the snowflake that an entry gives to the message it creates.
+func MessageID(p Position) id.ID { return p.ID(shard) }
+
+// Install loads the functions, and makes the stream and its epoch where they are missing. The admin client needs FUNCTION LOAD;
+// everything else is done with the client of the Log.
+func (l *Log) Install(ctx context.Context, admin rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := admin.Do(ctx, admin.B().FunctionLoad().Replace().FunctionCode(library).Build()).Error(); err != nil {
+		return fmt.Errorf("load the log's functions: %w", err)
+	}
+	// A group is made at 0 and never at the end: what was written before it must reach it.
+	create := l.redis.B().XgroupCreate().Key(streamKey()).Group(anchorGroup).Id("0").Mkstream().Build()
+	if err := l.redis.Do(ctx, create).Error(); err != nil && !isBusyGroup(err) {
+		return fmt.Errorf("make the log's stream: %w", err)
+	}
+	// The anchor group only makes the stream exist; a group that never reads would hold up trimming.
+	if err := l.redis.Do(ctx, l.redis.B().XgroupDestroy().Key(streamKey()).Group(anchorGroup).Build()).Error(); err != nil {
+		return fmt.Errorf("make the log's stream: %w", err)
+	}
+	epoch := l.redis.B().Set().Key(epochKey()).Value(randomNonce()).Nx().Build()
+	if err := l.redis.Do(ctx, epoch).Error(); err != nil && !rueidis.IsRedisNil(err) {
+		return fmt.Errorf("set the log's epoch: %w", err)
+	}
+	return nil
+}
+
+const anchorGroup = "anchor"
+
+// Post is one hot publish.
+type Post struct {
+	Entry
+	// Fence is the version of the guild by which the permission was judged; 0 for no fence.
+	Fence int64
+	// Nonce makes the publish idempotent for NonceTTL. Empty: the log takes one of its own, which covers its own retries.
+	Nonce    string
+	NonceTTL time.Duration
+	// Changes are messages that this entry changes or deletes: with a delete marker on one of them, nothing is published.
+	Changes []id.ID
+	// Deletes are messages that this entry deletes: their markers are set.
+	Deletes []id.ID
+}
+
+// Receipt says where a post stands in the log.
+type Receipt struct {
+	Pos Position
+	// Repeat is set when the nonce had been used before: Pos is that of the first entry, and nothing was added.
+	Repeat bool
+}
+
+// retryTTL is how long the log's own nonces live: well above all retries of one publish together.
+const retryTTL = 30 * time.Second
+
+// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, or a 503 fault when
+// the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
+// gets one entry.
+func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
+	start := time.Now()
+	ttl := p.NonceTTL
+	nonce := p.Nonce
+	if nonce == "" {
+		nonce, ttl = randomNonce(), retryTTL
+	}
+	keys := make([]string, 0, 3+len(p.Changes)+len(p.Deletes))
+	fence := ""
+	if p.Fence != 0 {
+		fence = strconv.FormatInt(p.Fence, 10)
+	}
+	keys = append(keys, streamKey(), Key("guild", p.Guild), nonceKey(nonce))
+	for _, m := range p.Changes {
+		keys = append(keys, markerKey(m))
+	}
+	for _, m := range p.Deletes {
+		keys = append(keys, markerKey(m))
+	}
+	args := make([]string, 0, 5+2*len(fieldNames))
+	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
+		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
+	args = p.appendFields(args)
+
+	reply, err := l.call(ctx, "xcord_publish", keys, args)
+	if err != nil {
+		failedTotal.Inc()
+		return Receipt{}, err
+	}
+	publishTime.UpdateDuration(start)
+	switch {
+	case reply == "!stale":
+		staleTotal.Inc()
+		return Receipt{}, ErrStale
+	case reply == "!gone":
+		return Receipt{}, ErrGone
+	}
+	pos, err := ParsePosition(reply[1:])
+	if err != nil {
+		panic("BUG: publish answered " + reply)
+	}
+	if reply[0] == '=' {
+		repeatTotal.Inc()
+		return Receipt{Pos: pos, Repeat: true}, nil
+	}
+	publishTotal.Inc()
+	return Receipt{Pos: pos}, nil
+}
+
+// Op is one change of the read model: a Redis command on one key of the log's shard.
+type Op struct {
+	Command string
+	Key     string
+	Args    []string
+}
+
+// Apply appends a cold entry of the aggregate whose hash is at key, and changes the read model in the same step. It
+// requires that the aggregate stands at e.Version-1: a repeat changes nothing and answers the aggregate's latest position,
+// and a gap answers ErrGap.
+func (l *Log) Apply(ctx context.Context, key string, e Entry, ops []Op) (Position, error) {
+	keys := []string{streamKey(), key}
+	fields := e.appendFields(nil)
+	args := append([]string{strconv.FormatInt(e.Version, 10), strconv.Itoa(len(fields))}, fields...)
+	keys, args = appendOps(keys, args, ops)
+	reply, err := l.call(ctx, "xcord_apply", keys, args)
+	if err != nil {
+		return Position{}, err
+	}
+	if strings.HasPrefix(reply, "!gap") {
+		return Position{}, fmt.Errorf("%s at %s, want %d: %w", key, strings.TrimPrefix(reply, "!gap "), e.Version-1, ErrGap)
+	}
+	pos, err := ParsePosition(reply[1:])
+	if err != nil {
+		panic("BUG: apply answered " + reply)
+	}
+	return pos, nil
+}
+
+func appendOps(keys, args []string, ops []Op) ([]string, []string) {
+	number := map[string]int{}
+	for _, op := range ops {
+		n, ok := number[op.Key]
+		if !ok {
+			keys = append(keys, op.Key)
+			n = len(keys)
+			number[op.Key] = n
+		}
+		args = append(args, op.Command, strconv.Itoa(n), strconv.Itoa(len(op.Args)))
+		args = append(args, op.Args...)
+	}
+	return keys, args
+}
+
+// Look runs read-only commands on the read model at one moment, and says where the log ended then.
+func (l *Log) Look(ctx context.Context, ops []Op) (Position, []rueidis.RedisMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	keys, args := appendOps([]string{streamKey()}, nil, ops)
+	cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	parts, err := l.redis.Do(ctx, cmd).ToArray()
+	if err != nil {
+		return Position{}, nil, unavailable("look at the log", err)
+	}
+	last, err := parts[0].ToString()
+	if err != nil {
+		return Position{}, nil, fmt.Errorf("look at the log: %w", err)
+	}
+	pos, err := ParsePosition(last)
+	return pos, parts[1:], err
+}
+
+// Last is the position of the latest entry.
+func (l *Log) Last(ctx context.Context) (Position, error) {
+	pos, _, err := l.Look(ctx, nil)
+	return pos, err
+}
+
+// Read returns the entry at a position. ok is false when it is not in the log any more.
+func (l *Log) Read(ctx context.Context, pos Position) (e Entry, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	at := pos.String()
+	raw, err := l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+	if err != nil {
+		return Entry{}, false, unavailable("read an entry", err)
+	}
+	if len(raw) == 0 {
+		return Entry{}, false, nil
+	}
+	e, err = decode(raw[0])
+	return e, err == nil, err
+}
+
+// Ping says whether the log can be reached.
+func (l *Log) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	if err := l.redis.Do(ctx, l.redis.B().Ping().Build()).Error(); err != nil {
+		return unavailable("ping", err)
+	}
+	return nil
+}
+
+// call runs a writing function, and repeats it when the reply was lost: both functions are idempotent (publish by its
+// nonce, apply by its version).
+func (l *Log) call(ctx context.Context, name string, keys, args []string) (string, error) {
+	var last error
+	for attempt := 0; attempt <= l.config.Retries; attempt++ {
+		if attempt > 0 {
+			// 50, 100, 200 ms and up to half as much again: a restart of Redis takes some hundred milliseconds.
+			wait := 50 * time.Millisecond << (attempt - 1)
+			if !sleep(ctx, wait+rand.N(wait/2)) {
+				break
+			}
+		}
+		reply, err := l.try(ctx, name, keys, args)
+		if err == nil {
+			return reply, nil
+		}
+		last = err
+		if !retriable(err) {
+			break
+		}
+	}
+	return "", unavailable(name, last)
+}
+
+func (l *Log) try(ctx context.Context, name string, keys, args []string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	return l.redis.Do(ctx, cmd).ToString()
+}
+
+// retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
+func retriable(err error) bool {
+	reply, isReply := rueidis.IsRedisErr(err)
+	if !isReply {
+		return true
+	}
+	return reply.IsLoading() || strings.HasPrefix(reply.Error(), "BUSY ")
+}
+
+func unavailable(what string, err error) error {
+	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), time.Second)
+}
+
+func isBusyGroup(err error) bool {
+	reply, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(reply.Error(), "BUSYGROUP")
+}
+
+func randomNonce() string {
+	var b [12]byte
+	_, _ = cryptorand.Read(b[:]) // crypto/rand never fails.
+	return hex.EncodeToString(b[:])
+}
+
+// sleep waits, and says whether the time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

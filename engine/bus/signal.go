@@ -1,0 +1,46 @@
+package bus
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+func isNil(err error) bool { return err != nil && rueidis.IsRedisNil(err) }
+
+// Signal sends something that nobody needs to have seen (typing): no log, no position, at most once.
+func (l *Log) Signal(ctx context.Context, topic string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	cmd := l.redis.B().Publish().Channel(signalChannel(topic)).Message(rueidis.BinaryString(body)).Build()
+	if err := l.redis.Do(ctx, cmd).Error(); err != nil {
+		return unavailable("signal", err)
+	}
+	return nil
+}
+
+// Listen hands every signal of a topic to receive until ctx ends. It reconnects by itself; what is sent meanwhile is lost.
+// receive runs on the connection's reading goroutine and must not block.
+func (l *Log) Listen(ctx context.Context, topic string, receive func(body []byte)) error {
+	for ctx.Err() == nil {
+		err := l.listenOnce(ctx, topic, receive)
+		if ctx.Err() != nil {
+			return nil
+		}
+		slog.Warn("listening to signals was interrupted", "topic", topic, "err", err)
+		sleep(ctx, 100*time.Millisecond+rand.N(200*time.Millisecond))
+	}
+	return nil
+}
+
+// listenOnce takes a connection of its own: a handler on the shared one would stand in everybody's way.
+func (l *Log) listenOnce(ctx context.Context, topic string, receive func(body []byte)) error {
+	client, release := l.redis.Dedicate()
+	defer release()
+	return client.Receive(ctx, client.B().Subscribe().Channel(signalChannel(topic)).Build(), func(m rueidis.PubSubMessage) {
+		receive([]byte(m.Message))
+	})
+}
