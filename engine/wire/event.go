@@ -1,0 +1,176 @@
+package wire
+
+import (
+	"encoding/json"
+
+	"github.com/xcord/xcord/engine/id"
+)
+
+// EventType is what happened, by the domain's name for it on the bus.
+type EventType string
+
+// The durable events. Each names the body of its entry in the log.
+const (
+	UserCreated    EventType = "USER_CREATED"    // UserChangedPayload
+	UserUpdated    EventType = "USER_UPDATED"    // UserChangedPayload
+	UserDeleted    EventType = "USER_DELETED"    // UserDeletedPayload
+	ServerCreated  EventType = "SERVER_CREATED"  // ServerCreatedPayload
+	ServerUpdated  EventType = "SERVER_UPDATED"  // ServerUpdatedPayload
+	ServerDeleted  EventType = "SERVER_DELETED"  // ServerDeletedPayload
+	ChannelCreated EventType = "CHANNEL_CREATED" // ChannelChangedPayload
+	ChannelUpdated EventType = "CHANNEL_UPDATED" // ChannelChangedPayload
+	ChannelDeleted EventType = "CHANNEL_DELETED" // ChannelDeletedPayload
+	RoleCreated    EventType = "ROLE_CREATED"    // RoleChangedPayload
+	RoleUpdated    EventType = "ROLE_UPDATED"    // RoleChangedPayload
+	RoleDeleted    EventType = "ROLE_DELETED"    // RoleDeletedPayload
+	MemberJoined   EventType = "MEMBER_JOINED"   // MemberChangedPayload
+	MemberUpdated  EventType = "MEMBER_UPDATED"  // MemberChangedPayload
+	MemberRemoved  EventType = "MEMBER_REMOVED"  // MemberRemovedPayload
+	InviteCreated  EventType = "INVITE_CREATED"  // InviteChangedPayload
+	InviteDeleted  EventType = "INVITE_DELETED"  // InviteDeletedPayload
+	MessageSent    EventType = "MESSAGE_SENT"    // MessageSentPayload
+	MessageUpdated EventType = "MESSAGE_UPDATED" // MessageUpdatedPayload
+	MessageDeleted EventType = "MESSAGE_DELETED" // MessageDeletedPayload
+	TypingStarted  EventType = "TYPING_STARTED"  // TypingStart; pub/sub only
+)
+
+// Event is what the house knows about an EventType.
+type Event struct {
+	// Dispatches are the gateway events that clients may get for it. Which of them, and
+	// how many, is for the fan-out to say.
+	Dispatches []string
+	// Intent lets a session have it; 0 is always. In direct channels DirectIntent counts.
+	Intent, DirectIntent Intents
+	// Durable events are entries of the log, add 1 to s, and are replayed on RESUME.
+	Durable bool
+}
+
+// Events is the table of all events. It is never written to.
+var Events = map[EventType]Event{
+	UserCreated:    {Durable: true},
+	UserUpdated:    {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
+	UserDeleted:    {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
+	ServerCreated:  {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
+	ServerUpdated:  {Dispatches: []string{"GUILD_UPDATE"}, Intent: IntentGuilds, Durable: true},
+	ServerDeleted:  {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
+	ChannelCreated: {Dispatches: []string{"CHANNEL_CREATE"}, Intent: IntentGuilds, Durable: true},
+	ChannelUpdated: {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
+	ChannelDeleted: {Dispatches: []string{"CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
+	RoleCreated:    {Dispatches: []string{"GUILD_ROLE_CREATE"}, Intent: IntentGuilds, Durable: true},
+	RoleUpdated:    {Dispatches: []string{"GUILD_ROLE_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
+	RoleDeleted:    {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
+	MemberJoined:   {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE"}, Intent: IntentGuildMembers, Durable: true},
+	MemberUpdated:  {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuildMembers, Durable: true},
+	MemberRemoved:  {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_DELETE"}, Intent: IntentGuildMembers, Durable: true},
+	InviteCreated:  {Dispatches: []string{"INVITE_CREATE"}, Intent: IntentGuildInvites, Durable: true},
+	InviteDeleted:  {Dispatches: []string{"INVITE_DELETE"}, Intent: IntentGuildInvites, Durable: true},
+	MessageSent:    {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	MessageUpdated: {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	MessageDeleted: {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	TypingStarted:  {Dispatches: []string{"TYPING_START"}, Intent: IntentGuildMessageTyping, DirectIntent: IntentDirectMessageTyping},
+}
+
+// UserChangedPayload is the body of USER_CREATED and USER_UPDATED.
+type UserChangedPayload struct {
+	User User `json:"user"`
+	// BotHash is the hash of a bot's token. It is for the log and the read model alone.
+	BotHash string `json:"bot_hash,omitempty"`
+}
+
+// UserDeletedPayload is the body of USER_DELETED.
+type UserDeletedPayload struct {
+	UserID id.ID `json:"user_id"`
+}
+
+// ServerCreatedPayload is the body of SERVER_CREATED: all that a new guild starts with.
+type ServerCreatedPayload struct {
+	Guild    Guild              `json:"guild"`
+	Channels List[Channel]      `json:"channels"`
+	Roles    List[Role]         `json:"roles"`
+	Members  List[MemberRecord] `json:"members"`
+}
+
+// ServerUpdatedPayload is the body of SERVER_UPDATED.
+type ServerUpdatedPayload struct {
+	Guild Guild `json:"guild"`
+}
+
+// ServerDeletedPayload is the body of SERVER_DELETED.
+type ServerDeletedPayload struct {
+	GuildID id.ID `json:"guild_id"`
+}
+
+// ChannelChangedPayload is the body of CHANNEL_CREATED and CHANNEL_UPDATED.
+type ChannelChangedPayload struct {
+	Channel Channel `json:"channel"`
+}
+
+// ChannelDeletedPayload is the body of CHANNEL_DELETED.
+type ChannelDeletedPayload struct {
+	ChannelID id.ID `json:"channel_id"`
+}
+
+// RoleChangedPayload is the body of ROLE_CREATED and ROLE_UPDATED.
+type RoleChangedPayload struct {
+	Role Role `json:"role"`
+}
+
+// RoleDeletedPayload is the body of ROLE_DELETED. Members lose the role with it.
+type RoleDeletedPayload struct {
+	RoleID id.ID `json:"role_id"`
+}
+
+// MemberChangedPayload is the body of MEMBER_JOINED and MEMBER_UPDATED.
+type MemberChangedPayload struct {
+	Member MemberRecord `json:"member"`
+	User   User         `json:"user"`
+}
+
+// Why somebody is not a member any more.
+const (
+	CauseLeft   = "left"
+	CauseKicked = "kicked"
+	CauseBanned = "banned"
+)
+
+// MemberRemovedPayload is the body of MEMBER_REMOVED; Cause is one of the Cause constants.
+type MemberRemovedPayload struct {
+	User  User   `json:"user"`
+	Cause string `json:"cause"`
+}
+
+// InviteChangedPayload is the body of INVITE_CREATED.
+type InviteChangedPayload struct {
+	Invite Invite `json:"invite"`
+}
+
+// InviteDeletedPayload is the body of INVITE_DELETED.
+type InviteDeletedPayload struct {
+	Code      string `json:"code"`
+	ChannelID id.ID  `json:"channel_id"`
+}
+
+// MessageSentPayload is the body of MESSAGE_SENT. It has neither the message's id nor its time:
+// both come from the entry's place in the log.
+type MessageSentPayload struct {
+	Message     json.RawMessage `json:"message"`          // of a MessageBody
+	Author      json.RawMessage `json:"author"`           // of a User
+	Member      json.RawMessage `json:"member,omitempty"` // of a MemberFields; absent in direct channels
+	ChannelType ChannelType     `json:"channel_type"`
+	Mentions    []id.ID         `json:"mentions,omitempty"`
+}
+
+// MessageUpdatedPayload is the body of MESSAGE_UPDATED: the whole message as it is now.
+type MessageUpdatedPayload struct {
+	MessageID   id.ID           `json:"message_id"`
+	Message     json.RawMessage `json:"message"`
+	Author      json.RawMessage `json:"author"`
+	Member      json.RawMessage `json:"member,omitempty"`
+	ChannelType ChannelType     `json:"channel_type"`
+	Mentions    []id.ID         `json:"mentions,omitempty"`
+}
+
+// MessageDeletedPayload is the body of MESSAGE_DELETED: one message or up to BulkDeleteMax.
+type MessageDeletedPayload struct {
+	IDs List[id.ID] `json:"ids"`
+}
