@@ -269,10 +269,8 @@ func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) 
 func (g *Group) read(ctx context.Context, from string) (entries []Entry, bad []undecoded, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
-	client := g.log.redis
-	cmd := client.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
-		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(from).Build()
-	raw, err := client.Do(ctx, cmd).AsXReadSlices()
+	raw, err := g.log.block(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
+		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(from).Build()).AsXReadSlices()
 	if isNil(err) {
 		return nil, nil, nil
 	}

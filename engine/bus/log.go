@@ -333,6 +333,16 @@ func (l *Log) try(ctx context.Context, name string, keys, args []string) (string
 	return l.redis.Do(ctx, cmd).ToString()
 }
 
+// block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
+// a context's deadline, but not its cancellation, and a stop would wait for the block to run out.
+func (l *Log) block(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	conn, release := l.redis.Dedicate()
+	defer release()
+	stop := context.AfterFunc(ctx, conn.Close)
+	defer stop()
+	return conn.Do(ctx, cmd)
+}
+
 // retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
 func retriable(err error) bool {
 	reply, isReply := rueidis.IsRedisErr(err)

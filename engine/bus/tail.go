@@ -157,9 +157,8 @@ func (t *Tail) run(ctx context.Context) error {
 func (t *Tail) read(ctx context.Context) (entries []Entry, next Position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
-	client := t.log.redis
-	cmd := client.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(t.Position().String()).Build()
-	raw, err := client.Do(ctx, cmd).AsXReadSlices()
+	raw, err := t.log.block(ctx, t.log.redis.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).
+		Streams().Key(streamKey()).Id(t.Position().String()).Build()).AsXReadSlices()
 	if isNil(err) {
 		return nil, Position{}, nil
 	}
