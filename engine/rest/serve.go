@@ -1,0 +1,365 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/xcord/xcord/engine/fault"
+)
+
+// proofHeader carries the Signer's proof between processes. It is never passed on from outside.
+const proofHeader = "X-Xcord-Proof"
+
+// authorizationMax bounds the header before anybody parses it; a token of ours has about 300 bytes.
+const authorizationMax = 4 << 10
+
+// methods are those that a route can have.
+var methods = []string{fasthttp.MethodDelete, fasthttp.MethodGet, fasthttp.MethodPatch, fasthttp.MethodPost, fasthttp.MethodPut}
+
+// unrouted counts what matched no route.
+var unrouted = newRouteMetrics("", "none")
+
+// serve is every request's way: framing, request id, recover, match, and then the route. The steps are the methods
+// below, in the order in which they stand there.
+func (s *Server) serve(base context.Context, ctx *fasthttp.RequestCtx) {
+	c := &Call{ctx: base}
+	m := &unrouted
+	defer func() {
+		if p := recover(); p != nil {
+			panicsTotal.Inc()
+			s.fail(ctx, c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+		h := &ctx.Response.Header
+		h.Set("X-Request-ID", c.requestID)
+		h.Set("X-Content-Type-Options", "nosniff")
+		s.allowOrigin(ctx)
+		m.observe(ctx.Response.StatusCode(), time.Since(ctx.Time()))
+	}()
+	if err := s.route(ctx, c, &m); err != nil {
+		s.fail(ctx, c, err)
+	}
+}
+
+func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) error {
+	if err := s.origin(ctx, c); err != nil {
+		return err
+	}
+	if err := checkFraming(ctx); err != nil {
+		return err
+	}
+	r, err := s.match(ctx)
+	if r == nil {
+		return err // or the answer to a preflight is written
+	}
+	*m = &r.metrics
+	if r.raw != nil {
+		r.raw(ctx)
+		return nil
+	}
+	deadline, cancel := context.WithTimeout(c.ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	c.ctx = deadline
+	if err := s.authenticate(ctx, c, r); err != nil {
+		return err
+	}
+	if len(ctx.PostBody()) > r.bodyMax {
+		return fault.TooLarge()
+	}
+	if err := c.readParams(ctx, r.params); err != nil {
+		return err
+	}
+	c.readHeaders(ctx)
+	return r.run(c, ctx)
+}
+
+// origin settles who sent the request and how it is called: by the proof on an internal server, else by the peer.
+func (s *Server) origin(ctx *fasthttp.RequestCtx, c *Call) error {
+	if !s.cfg.Internal {
+		// A client's own X-Request-ID is not taken: ids must be unique in our logs.
+		c.requestID = newRequestID()
+		c.remoteAddr = ctx.RemoteIP().String()
+		return nil
+	}
+	proof := ctx.Request.Header.Peek(proofHeader)
+	if len(proof) == 0 || len(proof) > authorizationMax {
+		c.requestID = newRequestID()
+		return fault.Unauthorized()
+	}
+	addr, requestID, err := s.deps.Verifier.Verify(string(proof))
+	if err != nil {
+		c.requestID = newRequestID()
+		return fault.Unauthorized()
+	}
+	c.remoteAddr, c.requestID = addr, requestID
+	return nil
+}
+
+// newRequestID needs to be unique, not secret.
+func newRequestID() string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(b[8:], rand.Uint64())
+	return hex.EncodeToString(b[:])
+}
+
+// checkFraming refuses a request with both Content-Length and Transfer-Encoding: fasthttp follows the latter, a proxy in
+// front may follow the former, and then they disagree on where the next request begins. The parsed header no longer
+// tells, but fasthttp marks such a request for closing, so only those that close are looked at.
+func checkFraming(ctx *fasthttp.RequestCtx) error {
+	h := &ctx.Request.Header
+	if !h.ConnectionClose() {
+		return nil
+	}
+	raw := bytes.ToLower(h.RawHeaders())
+	if hasHeader(raw, "content-length:") && hasHeader(raw, "transfer-encoding:") {
+		return fault.New(fault.General)
+	}
+	return nil
+}
+
+// hasHeader tells whether a line of raw begins with name, colon included.
+func hasHeader(raw []byte, name string) bool {
+	return bytes.HasPrefix(raw, []byte(name)) || bytes.Contains(raw, []byte("\n"+name))
+}
+
+// match finds the route. Without one it returns why not, or nil after answering a preflight.
+func (s *Server) match(ctx *fasthttp.RequestCtx) (*route, error) {
+	method, path := string(ctx.Method()), string(ctx.URI().PathOriginal())
+	inner, isAPI, err := splitAPI(path)
+	if err != nil {
+		return nil, err
+	}
+	if !isAPI {
+		if r := lookup(s.plain, method, path, ctx); r != nil {
+			return r, nil
+		}
+		// "/gateway/" is "/gateway".
+		if trimmed := strings.TrimSuffix(path, "/"); trimmed != "" && trimmed != path {
+			if r := lookup(s.plain, method, trimmed, ctx); r != nil {
+				return r, nil
+			}
+		}
+		return nil, notFound(ctx, allowed(s.plain, path))
+	}
+	if r := lookup(s.api, method, inner, ctx); r != nil {
+		return r, nil
+	}
+	if r := lookup(s.plain, method, path, ctx); r != nil {
+		return r, nil
+	}
+	allow := allowed(s.api, inner)
+	if method == fasthttp.MethodOptions && allow != "" {
+		preflight(ctx, allow)
+		return nil, nil
+	}
+	return nil, notFound(ctx, allow)
+}
+
+// splitAPI takes the mount point off a path: /api/v10, /api/v9 and /api are the same API.
+func splitAPI(path string) (inner string, isAPI bool, err error) {
+	inner, ok := strings.CutPrefix(path, "/api")
+	if !ok || inner != "" && inner[0] != '/' {
+		return path, false, nil
+	}
+	version, ok := strings.CutPrefix(inner, "/v")
+	if !ok {
+		return inner, true, nil
+	}
+	n := 0
+	for n < len(version) && version[n] >= '0' && version[n] <= '9' {
+		n++
+	}
+	if n == 0 || n < len(version) && version[n] != '/' {
+		return inner, true, nil // "/api/voice/regions"
+	}
+	if v := version[:n]; v != "10" && v != "9" {
+		return "", true, fault.New(fault.InvalidAPIVersion)
+	}
+	return version[n:], true, nil
+}
+
+// lookup returns the route of a path, or nil. HEAD is a GET whose body fasthttp leaves out.
+func lookup(in lookuper, method, path string, ctx *fasthttp.RequestCtx) *route {
+	if path == "" {
+		return nil // the router does not expect it
+	}
+	if method == fasthttp.MethodHead {
+		method = fasthttp.MethodGet
+	}
+	mark, _ := in.Lookup(method, path, ctx)
+	if mark == nil {
+		return nil
+	}
+	mark(ctx)
+	return ctx.UserValue(routeKey{}).(*route)
+}
+
+// allowed lists the methods that a path has, for Allow; empty when the path does not exist.
+func allowed(in lookuper, path string) string {
+	if path == "" {
+		return ""
+	}
+	var have []string
+	for _, method := range methods {
+		if mark, _ := in.Lookup(method, path, nil); mark != nil {
+			have = append(have, method)
+			if method == fasthttp.MethodGet {
+				have = append(have, fasthttp.MethodHead)
+			}
+		}
+	}
+	if have == nil {
+		return ""
+	}
+	have = append(have, fasthttp.MethodOptions)
+	sort.Strings(have)
+	return strings.Join(have, ", ")
+}
+
+func notFound(ctx *fasthttp.RequestCtx, allow string) error {
+	if allow == "" {
+		return fault.NotFound()
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
+	return fault.MethodNotAllowed()
+}
+
+// preflight answers a browser's question before a request from another site. Any site may ask: the token travels in a
+// header that only its owner can set, and cookies are not read.
+func preflight(ctx *fasthttp.RequestCtx, allow string) {
+	h := &ctx.Response.Header
+	h.Set(fasthttp.HeaderAllow, allow)
+	h.Set(fasthttp.HeaderAccessControlAllowMethods, allow)
+	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, Content-Type, X-Audit-Log-Reason")
+	h.Set(fasthttp.HeaderAccessControlMaxAge, "7200") // what browsers cap it at
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+}
+
+// allowOrigin lets a page of another site read the answer. Between processes nobody is a browser.
+func (s *Server) allowOrigin(ctx *fasthttp.RequestCtx) {
+	if s.cfg.Internal || len(ctx.Request.Header.Peek(fasthttp.HeaderOrigin)) == 0 ||
+		!bytes.HasPrefix(ctx.URI().PathOriginal(), []byte("/api")) {
+		return
+	}
+	h := &ctx.Response.Header
+	h.Set(fasthttp.HeaderAccessControlAllowOrigin, "*")
+	h.Set(fasthttp.HeaderAccessControlExposeHeaders, "Date, Retry-After, Via, X-RateLimit-Bucket, X-RateLimit-Global, "+
+		"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Reset-After, X-RateLimit-Scope, X-Request-ID")
+}
+
+// authenticate sets the identity of the call.
+func (s *Server) authenticate(ctx *fasthttp.RequestCtx, c *Call, r *route) error {
+	if r.public {
+		return nil
+	}
+	raw := ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)
+	if len(raw) == 0 || len(raw) > authorizationMax {
+		return fault.Unauthorized()
+	}
+	who, err := s.deps.Authenticator.Authenticate(c.ctx, string(raw))
+	if err != nil {
+		return fmt.Errorf("authenticate: %w", err)
+	}
+	c.identity = who
+	if r.usersOnly && who.Bot {
+		return fault.New(fault.NotForBots)
+	}
+	return nil
+}
+
+// fail answers with the fault inside err. What is our own failure is logged, once, here.
+func (s *Server) fail(ctx *fasthttp.RequestCtx, c *Call, err error) {
+	f := fault.From(err)
+	if f.Status >= 500 {
+		level := slog.LevelError
+		if f.Status == fasthttp.StatusServiceUnavailable {
+			level = slog.LevelWarn // something is away, and its owner says so louder
+		}
+		s.log.Log(context.Background(), level, "request failed", "status", f.Status, "request_id", c.requestID, "err", err)
+	}
+	allow := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow))
+	ctx.Response.Reset()
+	ctx.Response.Header.SetNoDefaultContentType(true)
+	if allow != "" {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
+	}
+	writeFault(ctx, f)
+}
+
+// refuse answers a request that fasthttp could not read; the connection is closed after it.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
+	refusedTotal.Inc()
+	f := fault.New(fault.General)
+	var small *fasthttp.ErrSmallBuffer
+	var timeout net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		f = fault.TooLarge()
+		s.drain(ctx)
+	case errors.As(err, &small):
+		f.Status, f.Message = fasthttp.StatusRequestHeaderFieldsTooLarge, "431: Request Header Fields Too Large"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		f.Status, f.Message = fasthttp.StatusRequestTimeout, "408: Request Timeout"
+	}
+	ctx.Response.Reset()
+	ctx.Response.Header.SetNoDefaultContentType(true)
+	ctx.Response.Header.Set("X-Request-ID", newRequestID())
+	ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
+	writeFault(ctx, f)
+}
+
+// drain reads, for a moment, what the client is still sending. A connection that is closed with unread bytes is reset,
+// and a reset can take the answer away from a client which has not read it yet.
+func (s *Server) drain(ctx *fasthttp.RequestCtx) {
+	const (
+		bytesMax = 4 << 20                // beyond this a client loses its answer rather than we our time
+		total    = time.Second            // for all of it
+		quiet    = 100 * time.Millisecond // without a byte: the client is waiting for the answer
+	)
+	conn, end := ctx.Conn(), time.Now().Add(total)
+	buf := make([]byte, 32<<10)
+	for n := 0; n < bytesMax; {
+		wait := time.Now().Add(quiet)
+		if wait.After(end) {
+			wait = end
+		}
+		if conn.SetReadDeadline(wait) != nil {
+			return
+		}
+		k, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		n += k
+	}
+}
+
+// bodyLimit raises the limit for the routes that have a higher one. It runs for every request before its body is read,
+// so it looks only at those that may need it.
+func (s *Server) bodyLimit(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if n := h.ContentLength(); s.bulkMax == 0 || n >= 0 && n <= s.cfg.BodyBytesMax {
+		return fasthttp.RequestConfig{}
+	}
+	path, _, _ := strings.Cut(string(h.RequestURI()), "?")
+	inner, _, err := splitAPI(path)
+	if err != nil || inner == "" {
+		return fasthttp.RequestConfig{}
+	}
+	if mark, _ := s.bulk.Lookup(string(h.Method()), inner, nil); mark == nil {
+		return fasthttp.RequestConfig{}
+	}
+	return fasthttp.RequestConfig{MaxRequestBodySize: s.bulkMax}
+}
