@@ -1,0 +1,246 @@
+// Package identity says who a token belongs to: it is the rest.Authenticator of every process, and what a gateway asks at
+// IDENTIFY. It does not make tokens (engine/token), keep accounts (services/auth) or decide what somebody may do
+// (engine/roster).
+//
+// An access token is checked by its signature, a bot's token by its hash in the read model. Both are remembered: an access token
+// until it expires or its session is announced to have ended, a bot's hash for a second or until the bot changes. The
+// announcement is best effort; a process that was cut off from Redis meanwhile refuses the token when it expires, 15 minutes
+// later at most.
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	refused      = metrics.NewCounter(`xcord_identity_refused_total`)
+	revokedTotal = metrics.NewCounter(`xcord_identity_revoked_total`)
+)
+
+const (
+	topic = "revoked"
+
+	botPrefix    = "Bot "
+	bearerPrefix = "Bearer "
+
+	// botKeep is how long a bot's hash is believed without the tail's help: what it costs at most that an announcement is late,
+	// for one read of Redis a second and bot.
+	botKeep = time.Second
+	botsMax = 4096
+	// revokedMax bounds the sessions remembered as ended: more than end in the life of an access token. Beyond it the oldest is
+	// forgotten, whose token then works until it expires.
+	revokedMax = 100_000
+)
+
+// AllSessions as a Revoked.Session means every session of the user.
+const AllSessions = ""
+
+// Revoked says that a session has ended before its time.
+type Revoked struct {
+	User    id.ID  `json:"user"`
+	Session string `json:"session"`
+}
+
+// Revoke announces an ended session to every process.
+func Revoke(ctx context.Context, log *bus.Log, r Revoked) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode a revocation: %w", err)
+	}
+	return log.Signal(ctx, topic, body)
+}
+
+// Deps are what a Door works with. All are required.
+type Deps struct {
+	Tokens *token.Verifier
+	Roster *roster.Roster
+	Log    *bus.Log
+}
+
+// Door checks tokens. Any goroutine may call any method at any time, but OnRevoke only before Start.
+type Door struct {
+	deps     Deps
+	now      func() time.Time
+	onRevoke []func(Revoked)
+
+	on    life.Switch
+	loops life.Loops
+
+	mu      sync.Mutex // guards what follows; no I/O under it
+	bots    map[id.ID]bot
+	revoked map[string]struct{} // ids of sessions, which are unguessable and never used again
+	order   []string            // of revoked, a ring
+	next    int                 // where the ring goes on
+}
+
+// bot is a remembered hash.
+type bot struct {
+	hash  string
+	until time.Time
+}
+
+// New makes a door. It does no I/O. It panics when something of deps is missing.
+func New(deps Deps) *Door {
+	if deps.Tokens == nil || deps.Roster == nil || deps.Log == nil {
+		panic("BUG: identity needs Tokens, Roster and Log")
+	}
+	return &Door{deps: deps, now: time.Now, bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
+}
+
+// OnRevoke calls back when a session has ended, on the goroutine that listens: receive must not block. A gateway closes
+// the session's sockets then.
+func (d *Door) OnRevoke(receive func(Revoked)) { d.onRevoke = append(d.onRevoke, receive) }
+
+// Start begins to listen for ended sessions.
+func (d *Door) Start(context.Context) error {
+	return d.on.Start(func() error {
+		d.loops.Go("revoked sessions", func(ctx context.Context) error { return d.deps.Log.Listen(ctx, topic, d.receive) })
+		return nil
+	})
+}
+
+// Stop ends the listening.
+func (d *Door) Stop() { d.on.Stop(d.loops.Stop) }
+
+// Failed reports a listener that ended by itself.
+func (d *Door) Failed() <-chan error { return d.loops.Failed() }
+
+// Authenticate is for the value of an Authorization header: "Bot <token>" for a bot, the access token or "Bearer <access
+// token>" for a person.
+func (d *Door) Authenticate(ctx context.Context, authorization string) (rest.Identity, error) {
+	if raw, ok := strings.CutPrefix(authorization, botPrefix); ok {
+		return d.checked(d.bot(ctx, raw))
+	}
+	return d.checked(d.person(strings.TrimPrefix(authorization, bearerPrefix)))
+}
+
+// Identify is for the token in a gateway's IDENTIFY and RESUME, where a bot's may come without its prefix.
+func (d *Door) Identify(ctx context.Context, raw string) (rest.Identity, error) {
+	if _, ok := token.BotID(raw); ok {
+		return d.checked(d.bot(ctx, raw))
+	}
+	return d.Authenticate(ctx, raw)
+}
+
+func (d *Door) checked(i rest.Identity, err error) (rest.Identity, error) {
+	if err != nil {
+		refused.Inc()
+		return rest.Identity{}, err
+	}
+	return i, nil
+}
+
+func (d *Door) person(raw string) (rest.Identity, error) {
+	claims, err := d.deps.Tokens.Verify(raw)
+	if err != nil {
+		return rest.Identity{}, fault.Unauthorized()
+	}
+	d.mu.Lock()
+	_, ended := d.revoked[claims.Session]
+	d.mu.Unlock()
+	if ended {
+		return rest.Identity{}, fault.Unauthorized()
+	}
+	return rest.Identity{User: claims.User, Session: claims.Session}, nil
+}
+
+func (d *Door) bot(ctx context.Context, raw string) (rest.Identity, error) {
+	user, ok := token.BotID(raw)
+	if !ok {
+		return rest.Identity{}, fault.Unauthorized()
+	}
+	hash := token.HashBotToken(raw)
+	d.mu.Lock()
+	known := d.bots[user]
+	d.mu.Unlock()
+	if d.now().Before(known.until) && token.SameHash(known.hash, hash) {
+		return rest.Identity{User: user, Bot: true}, nil
+	}
+	// A refusal is never given from memory: the token may be newer than what is remembered.
+	asked := d.now()
+	stored, err := d.deps.Roster.BotHash(ctx, user)
+	if err != nil && !fault.Is(err, fault.UnknownUser) {
+		return rest.Identity{}, err
+	}
+	if !token.SameHash(stored, hash) {
+		return rest.Identity{}, fault.Unauthorized()
+	}
+	d.remember(user, bot{hash: stored, until: asked.Add(botKeep)})
+	return rest.Identity{User: user, Bot: true}, nil
+}
+
+func (d *Door) remember(user id.ID, b bot) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.bots) >= botsMax {
+		clear(d.bots) // they all come back within a second, at one read each
+	}
+	d.bots[user] = b
+}
+
+// HandleEntries forgets bots that have changed. Subscribe it to the process's tail, after the roster. Without it they are
+// forgotten after a second.
+func (d *Door) HandleEntries(_ context.Context, entries []bus.Entry) error {
+	for _, e := range entries {
+		if e.Type == wire.UserUpdated || e.Type == wire.UserDeleted {
+			d.forget(e.User)
+		}
+	}
+	return nil
+}
+
+func (d *Door) forget(user id.ID) {
+	d.mu.Lock()
+	delete(d.bots, user)
+	d.mu.Unlock()
+}
+
+func (d *Door) receive(body []byte) {
+	var r Revoked
+	if err := json.Unmarshal(body, &r); err != nil || r.User == 0 {
+		slog.Warn("a revocation cannot be read", "err", err)
+		return
+	}
+	revokedTotal.Inc()
+	if r.Session == AllSessions {
+		d.forget(r.User)
+	} else {
+		d.end(r.Session)
+	}
+	for _, receive := range d.onRevoke {
+		receive(r)
+	}
+}
+
+func (d *Door) end(session string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.revoked[session]; ok {
+		return
+	}
+	d.revoked[session] = struct{}{}
+	if len(d.order) < revokedMax {
+		d.order = append(d.order, session)
+		return
+	}
+	delete(d.revoked, d.order[d.next])
+	d.order[d.next] = session
+	d.next = (d.next + 1) % revokedMax
+}
