@@ -1,0 +1,26 @@
+package auth
+
+import (
+	"net/http"
+
+	"github.com/xcord/xcord/engine/rest"
+)
+
+// Routes is what the service offers. It consumes no events.
+var Routes = rest.Table[*Service]{
+	rest.POST("/auth/register", (*Service).register, rest.Public(), rest.Status(http.StatusCreated)),
+	rest.POST("/auth/login", (*Service).login, rest.Public()),
+	rest.POST("/auth/refresh", (*Service).refresh, rest.Public()),
+	rest.POST("/auth/logout", (*Service).logout, rest.UsersOnly()),
+
+	rest.GET("/users/@me", (*Service).getSelf),
+	rest.PATCH("/users/@me", (*Service).updateSelf),
+	rest.GET("/users/{user}", (*Service).getUser),
+
+	rest.POST("/applications", (*Service).createApplication, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.GET("/applications", (*Service).listApplications, rest.UsersOnly()),
+	rest.GET("/applications/@me", (*Service).ownApplication),
+	rest.GET("/oauth2/applications/@me", (*Service).ownApplication),
+	rest.POST("/applications/{application}/bot", (*Service).createBot, rest.UsersOnly()),
+	rest.POST("/applications/{application}/bot/reset", (*Service).resetBot, rest.UsersOnly()),
+}

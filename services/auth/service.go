@@ -1,0 +1,178 @@
+// Package auth is accounts: who somebody is and how they prove it. It keeps people, bots and applications, passwords, login
+// sessions and their refresh tokens, and mints access tokens. It does not check tokens on requests (every process does that
+// by itself, with engine/identity), and it does not know guilds.
+//
+// # Sessions
+//
+// A login begins a session, which is a family of refresh tokens of which one is live. Refreshing spends it and makes its
+// successor. The successor is an HMAC under the spent token, so that within the grace somebody who lost a race with
+// themselves gets the same one again, though only hashes are stored. A spent token that comes later, or after its
+// successor was used, is in two hands: the session is revoked.
+//
+// # Users on the bus
+//
+// What others see of a user is an aggregate with a version. Changing it is one transaction with its outbox entry; the answer
+// is given when the entry is in the log.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
+)
+
+var (
+	loginsOK        = metrics.NewCounter(`xcord_auth_logins_total{result="ok"}`)
+	loginsRefused   = metrics.NewCounter(`xcord_auth_logins_total{result="refused"}`)
+	refreshRotated  = metrics.NewCounter(`xcord_auth_refreshes_total{result="rotated"}`)
+	refreshRepeated = metrics.NewCounter(`xcord_auth_refreshes_total{result="repeated"}`)
+	refreshReused   = metrics.NewCounter(`xcord_auth_refreshes_total{result="reused"}`)
+	refreshRefused  = metrics.NewCounter(`xcord_auth_refreshes_total{result="refused"}`)
+	hashRefused     = metrics.NewCounter(`xcord_auth_hash_refused_total`)
+)
+
+// Registration says who may make an account.
+type Registration string
+
+// The modes of registration. Registration by invite codes is not there yet, and Validate refuses it.
+const (
+	RegistrationOpen   Registration = "open"
+	RegistrationClosed Registration = "closed"
+)
+
+// Config of the service. The zero value is the default.
+type Config struct {
+	Registration Registration // default open
+
+	// RefreshTTL is how long a session lives without being refreshed; default 30 days.
+	RefreshTTL time.Duration
+	// RefreshGrace is how long after a rotation the spent token still gets the same successor; default 20 s. RFC 9700 leaves
+	// it open; a client that lost the answer tries again within seconds.
+	RefreshGrace time.Duration
+
+	// HashSlots is how many passwords are hashed at once; default one per core. Each takes 19 MiB and a core.
+	HashSlots int
+	// HashWait is how long a request waits for a slot before it is told to come back; default 500 ms.
+	HashWait time.Duration
+
+	// ApplicationsMax is how many applications one person may own; default 50.
+	ApplicationsMax int
+}
+
+func (c Config) withDefaults() Config {
+	if c.Registration == "" {
+		c.Registration = RegistrationOpen
+	}
+	if c.RefreshTTL == 0 {
+		c.RefreshTTL = 30 * 24 * time.Hour
+	}
+	if c.RefreshGrace == 0 {
+		c.RefreshGrace = 20 * time.Second
+	}
+	if c.HashSlots == 0 {
+		c.HashSlots = runtime.GOMAXPROCS(0)
+	}
+	if c.HashWait == 0 {
+		c.HashWait = 500 * time.Millisecond
+	}
+	if c.ApplicationsMax == 0 {
+		c.ApplicationsMax = 50
+	}
+	return c
+}
+
+// Validate names every mistake at once.
+func (c Config) Validate() error {
+	var errs []error
+	switch c.Registration {
+	case "", RegistrationOpen, RegistrationClosed:
+	case "invite":
+		errs = append(errs, errors.New(`auth: registration by invite is not there yet; choose "open" or "closed"`))
+	default:
+		errs = append(errs, fmt.Errorf(`auth: registration %q: choose "open" or "closed"`, c.Registration))
+	}
+	if c.RefreshTTL < 0 || c.RefreshGrace < 0 || c.HashWait < 0 {
+		errs = append(errs, errors.New("auth: durations must not be negative"))
+	}
+	if c.HashSlots < 0 || c.ApplicationsMax < 0 {
+		errs = append(errs, errors.New("auth: HashSlots and ApplicationsMax must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are what the service works with. All are required.
+type Deps struct {
+	Log    *bus.Log
+	Outbox *roster.Outbox
+	Pool   *Pool
+	IDs    *postgres.IDs
+	Minter *token.Minter
+}
+
+// Service is the auth service of one process. Its handlers are safe for concurrent use.
+type Service struct {
+	config Config
+	deps   Deps
+	store  store
+	hasher *hasher
+
+	on    life.Switch
+	loops life.Loops
+}
+
+// New makes the service. It does no I/O. It panics when something of deps is missing.
+func New(config Config, deps Deps) *Service {
+	if deps.Log == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil {
+		panic("BUG: auth needs Log, Outbox, Pool, IDs and Minter")
+	}
+	config = config.withDefaults()
+	return &Service{
+		config: config, deps: deps, store: store{deps.Pool},
+		hasher: newHasher(config.HashSlots, config.HashWait),
+	}
+}
+
+// Start begins to sweep up dead sessions.
+func (s *Service) Start(context.Context) error {
+	return s.on.Start(func() error {
+		if err := s.config.Validate(); err != nil {
+			return err
+		}
+		s.loops.Go("auth sweep", s.sweep)
+		return nil
+	})
+}
+
+// Stop ends the sweep.
+func (s *Service) Stop() { s.on.Stop(s.loops.Stop) }
+
+// Failed reports a sweep that ended by itself.
+func (s *Service) Failed() <-chan error { return s.loops.Failed() }
+
+// sweepEvery: dead sessions harm nobody, so this need only keep up with logins.
+const sweepEvery = time.Hour
+
+// sweep deletes sessions that can no longer be refreshed.
+func (s *Service) sweep(ctx context.Context) error {
+	for {
+		pause := time.NewTimer(sweepEvery/2 + rand.N(sweepEvery))
+		select {
+		case <-pause.C:
+			s.store.sweep(ctx)
+		case <-ctx.Done():
+			pause.Stop()
+			return nil
+		}
+	}
+}
