@@ -30,6 +30,10 @@ var (
 // own name, at once and without claiming.
 const consumer = "active"
 
+// lookBack is how often the pending list is looked at again. A process that has lost the lead without knowing may still be
+// handed entries by a read that it had begun; it stores nothing any more, and they wait there.
+const lookBack = 3 * time.Second
+
 // GroupConfig says who works through the log, and how.
 type GroupConfig struct {
 	// Name of the group. Its dead letters are kept under the same name.
@@ -115,7 +119,7 @@ func (g *Group) run(ctx context.Context) error {
 		release()
 		if errors.Is(err, ErrFenced) {
 			groupFenced.Inc()
-			slog.Warn("group lost the lead", "group", g.config.Name)
+			slog.Warn("group lost the lead", "group", g.config.Name, "err", err)
 		}
 	}
 	return nil
@@ -123,11 +127,11 @@ func (g *Group) run(ctx context.Context) error {
 
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
-	pending, pause := true, time.Duration(0)
+	pending, pause, looked := true, time.Duration(0), time.Now()
 	for ctx.Err() == nil {
 		from := ">"
-		if pending {
-			from = "0"
+		if pending = pending || time.Since(looked) > lookBack; pending {
+			from, looked = "0", time.Now()
 		}
 		entries, bad, err := g.read(ctx, from)
 		if err != nil {

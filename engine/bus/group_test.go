@@ -286,3 +286,33 @@ func TestTail_And_Group_Live(t *testing.T) {
 	lifetest.Stress(t, func() life.Service { return newGroup(b, newStore()) })
 	lifetest.Stress(t, func() life.Service { return NewTrimmer(b.log) })
 }
+
+// TestGroup_FindsWhatAProcessWithoutTheLeadWasHanded: a read that began before the lead was lost is answered afterwards.
+func TestGroup_FindsWhatAProcessWithoutTheLeadWasHanded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	former := newGroup(b, newStore())
+	if err := former.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore()
+	g := newGroup(b, s)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Stop()
+	mustPublish(t, b.log, post(1, "a"))
+	s.wait(t, 1) // From here on it reads what is new.
+	mustPublish(t, b.log, post(1, "b"))
+	s.wait(t, 1)
+	taken := false
+	for !taken { // The two race for new entries until the former leader gets one.
+		mustPublish(t, b.log, post(1, "c"))
+		entries, _, err := former.read(t.Context(), ">")
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = len(entries) > 0
+		s.wait(t, 1) // Whoever was handed it, the leader stores it.
+	}
+}
