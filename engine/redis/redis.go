@@ -11,6 +11,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
+// Client is what Open makes. It has a name here so that those who only hand it on need not know whose it is.
+type Client = rueidis.Client
+
 // Config of a client. The zero value of everything but URL is the default.
 type Config struct {
 	// URL is redis://, rediss:// or unix://, with user and password. More nodes of a cluster: ?addr=host:port&addr=…

@@ -134,6 +134,7 @@ func (g *Guild) change(e bus.Entry) error {
 			return err
 		}
 		g.Channels = withoutChannel(g.Channels, p.ChannelID)
+		g.Meta = withoutChannels(g.Meta, g.Channels)
 	case wire.RoleCreated, wire.RoleUpdated:
 		p, err := payload[wire.RoleChangedPayload](e)
 		if err != nil {
@@ -155,6 +156,16 @@ func (g *Guild) change(e bus.Entry) error {
 		g.MemberCount--
 	}
 	return nil
+}
+
+// withoutChannels takes the guild's references to channels that are not there.
+func withoutChannels(meta wire.Guild, channels map[id.ID]*wire.Channel) wire.Guild {
+	for _, ref := range []*id.ID{&meta.SystemChannelID, &meta.AFKChannelID} {
+		if channels[*ref] == nil {
+			*ref = 0
+		}
+	}
+	return meta
 }
 
 // withoutChannel also takes the channel, which may be a category, from those that it was the parent of.

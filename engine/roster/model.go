@@ -273,6 +273,7 @@ func decodeGuild(guild id.ID, hash, count rueidis.RedisMessage) (*Guild, error) 
 // tidy takes out what deleted roles and categories left behind: the read model removes only the role or category itself, and a
 // channel or member that still names it is corrected when it is read. Ids are never used again, so this is exact.
 func (g *Guild) tidy() {
+	g.Meta = withoutChannels(g.Meta, g.Channels)
 	for _, c := range g.Channels {
 		if c.ParentID != 0 && g.Channels[c.ParentID] == nil {
 			c.ParentID = 0
