@@ -1,0 +1,283 @@
+package guilds
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// createGuild is a change like any other but for its beginning: there is no row to lock and nobody to be refused.
+func (s *Service) createGuild(c *rest.Call, in createGuild) (wire.Guild, error) {
+	ctx := c.Context()
+	made, err := in.build(ctx, c.User(), s.ids.Next)
+	if err != nil {
+		return wire.Guild{}, err
+	}
+	if len(made.Roles) > s.config.RolesMax {
+		return wire.Guild{}, fault.New(fault.MaxRoles)
+	}
+	if len(made.Channels) > s.config.ChannelsMax {
+		return wire.Guild{}, fault.New(fault.MaxChannels)
+	}
+	release, err := s.turns.take(ctx, c.User())
+	if err != nil {
+		return wire.Guild{}, err
+	}
+	defer release()
+	if err := s.outbox.Ready(ctx); err != nil {
+		return wire.Guild{}, err
+	}
+	entry := entryOf(event{kind: wire.ServerCreated, payload: made}, made.Guild.ID, c.User(), 1)
+	err = s.store.transact(ctx, func(tx transaction) (bool, error) {
+		if err := lockUser(ctx, tx, c.User()); err != nil {
+			return false, err
+		}
+		if err := s.mayJoin(ctx, tx, c.User()); err != nil {
+			return false, err
+		}
+		return true, s.insert(ctx, tx, made, entry)
+	})
+	if err != nil {
+		refusedTotal.Inc()
+		return wire.Guild{}, err
+	}
+	s.outbox.Settle(ctx, entry)
+	changedTotal.Inc()
+	out := made.Guild
+	out.Roles = made.Roles
+	return out, nil
+}
+
+// mayJoin answers 30001 when a user is in as many guilds as anybody may be.
+func (s *Service) mayJoin(ctx context.Context, tx transaction, user id.ID) error {
+	n, err := countGuilds(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	if n >= s.config.GuildsMax {
+		return fault.New(fault.MaxGuilds)
+	}
+	return nil
+}
+
+func (s *Service) insert(ctx context.Context, tx transaction, made *wire.ServerCreatedPayload, entry bus.Entry) error {
+	if err := insertGuild(ctx, tx, &made.Guild); err != nil {
+		return err
+	}
+	for i := range made.Roles {
+		if err := saveRole(ctx, tx, made.Guild.ID, &made.Roles[i]); err != nil {
+			return err
+		}
+	}
+	for i := range made.Channels {
+		if err := saveChannel(ctx, tx, &made.Channels[i]); err != nil {
+			return err
+		}
+	}
+	for i := range made.Members {
+		if err := saveMember(ctx, tx, made.Guild.ID, &made.Members[i]); err != nil {
+			return err
+		}
+	}
+	return s.outbox.Record(ctx, tx, entry)
+}
+
+func (s *Service) getGuild(c *rest.Call, in wire.GetGuild) (wire.Guild, error) {
+	grant, err := s.roster.CanGuild(c.Context(), c.User(), c.ID("guild"), 0)
+	if err != nil {
+		return wire.Guild{}, err
+	}
+	out := show(grant.Guild)
+	if in.WithCounts {
+		out.ApproximateMemberCount = &grant.Guild.MemberCount
+	}
+	return out, nil
+}
+
+// show is a guild as REST gives it: with its roles, and without channels that are gone.
+func show(g *roster.Guild) wire.Guild {
+	out := tidy(g)
+	out.Roles = sortedRoles(g)
+	return out
+}
+
+// tidy is the guild itself. A deleted channel is one change, and takes the places where the guild named it along.
+func tidy(g *roster.Guild) wire.Guild {
+	out := g.Meta
+	if g.Channels[out.SystemChannelID] == nil {
+		out.SystemChannelID = 0
+	}
+	if g.Channels[out.AFKChannelID] == nil {
+		out.AFKChannelID = 0
+	}
+	return out
+}
+
+func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err error) {
+	err = s.change(c, scope{guild: c.ID("guild")}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(perm.ManageGuild); err != nil {
+			return event{}, err
+		}
+		g := tidy(w.guild)
+		if err := in.apply(&g, w.guild); err != nil {
+			return event{}, err
+		}
+		out = g
+		out.Roles = sortedRoles(w.guild)
+		return event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}, updateGuildRow(ctx, w.tx, &g)
+	})
+	return out, err
+}
+
+func (s *Service) deleteGuild(c *rest.Call, _ rest.None) (rest.None, error) {
+	guild := c.ID("guild")
+	return rest.None{}, s.change(c, scope{guild: guild}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(0); err != nil {
+			return event{}, err
+		}
+		if !w.guild.Owner(c.User()) {
+			return event{}, fault.New(fault.MissingPermissions)
+		}
+		return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+	})
+}
+
+func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild, error) {
+	ctx := c.Context()
+	ids, err := s.roster.GuildsOf(ctx, c.User())
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.MyGuild
+	for _, guild := range page(ids, in) {
+		grant, err := s.roster.CanGuild(ctx, c.User(), guild, 0)
+		if fault.Is(err, fault.UnknownGuild) {
+			continue // left or deleted since the list was read
+		}
+		if err != nil {
+			return nil, err
+		}
+		meta := &grant.Guild.Meta
+		my := wire.MyGuild{ID: guild, Name: meta.Name, Icon: meta.Icon, Banner: meta.Banner, Owner: grant.Guild.Owner(c.User()),
+			Permissions: grant.Perms, Features: meta.Features}
+		if in.WithCounts {
+			my.ApproximateMemberCount = &grant.Guild.MemberCount
+		}
+		out = append(out, my)
+	}
+	return out, nil
+}
+
+// page cuts a rising list of ids: behind after, before before; with before alone, the ones next to it.
+func page(ids []id.ID, in wire.ListGuilds) []id.ID {
+	limit := wire.GuildsPageMax
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	ids = slices.DeleteFunc(slices.Clone(ids), func(i id.ID) bool { return i <= in.After || in.Before != 0 && i >= in.Before })
+	if len(ids) <= limit {
+		return ids
+	}
+	if in.Before != 0 && in.After == 0 {
+		return ids[len(ids)-limit:]
+	}
+	return ids[:limit]
+}
+
+func (s *Service) leaveGuild(c *rest.Call, _ rest.None) (rest.None, error) {
+	guild := c.ID("guild")
+	user, err := s.roster.User(c.Context(), c.User())
+	if err != nil {
+		return rest.None{}, err
+	}
+	return rest.None{}, s.change(c, scope{guild: guild}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(0); err != nil {
+			return event{}, err
+		}
+		if w.guild.Owner(c.User()) {
+			return event{}, fault.Invalid(fault.Field{Path: "guild_id", Code: "GUILD_OWNER_CANNOT_LEAVE",
+				Message: "The owner cannot leave; the guild can be deleted."})
+		}
+		return w.remove(ctx, user, wire.CauseLeft)
+	})
+}
+
+// updateGuild is the body of PATCH /guilds/{guild}.
+type updateGuild struct {
+	wire.UpdateGuild
+	SystemChannelID             wire.Optional[id.ID] `json:"system_channel_id,omitzero"`
+	SystemChannelFlags          *int                 `json:"system_channel_flags,omitempty" validate:"omitnil,min=0,max=2147483647"`
+	AFKChannelID                wire.Optional[id.ID] `json:"afk_channel_id,omitzero"`
+	AFKTimeout                  *int                 `json:"afk_timeout,omitempty" validate:"omitnil,oneof=60 300 900 1800 3600"`
+	VerificationLevel           *int                 `json:"verification_level,omitempty" validate:"omitnil,min=0,max=4"`
+	DefaultMessageNotifications *int                 `json:"default_message_notifications,omitempty" validate:"omitnil,min=0,max=1"`
+	ExplicitContentFilter       *int                 `json:"explicit_content_filter,omitempty" validate:"omitnil,min=0,max=2"`
+	PreferredLocale             *string              `json:"preferred_locale,omitempty" validate:"omitnil,oneof=ar bg cs da de el en-GB en-US es-419 es-ES fi fr he hi hr hu id it ja ko lt nl no pl pt-BR ro ru sv-SE th tr uk vi zh-CN zh-TW"`
+}
+
+func (in updateGuild) apply(g *wire.Guild, now *roster.Guild) error {
+	var wrong []fault.Field
+	if in.Name != nil {
+		if g.Name = strings.TrimSpace(*in.Name); len([]rune(g.Name)) < guildNameMin {
+			wrong = append(wrong, badName)
+		}
+	}
+	if in.Description.Set {
+		g.Description = in.Description.Ptr()
+	}
+	pick := func(to *id.ID, from wire.Optional[id.ID], path string, kind wire.ChannelType) {
+		if !from.Set {
+			return
+		}
+		if ch := now.Channels[from.Value]; from.Value != 0 && (ch == nil || ch.Type != kind) {
+			wrong = append(wrong, fault.Field{Path: path, Code: fault.FieldChoices, Message: "Not a channel of this guild that can be used here."})
+			return
+		}
+		*to = from.Value
+	}
+	pick(&g.SystemChannelID, in.SystemChannelID, "system_channel_id", wire.ChannelText)
+	pick(&g.AFKChannelID, in.AFKChannelID, "afk_channel_id", wire.ChannelVoice)
+	set(&g.SystemChannelFlags, in.SystemChannelFlags)
+	set(&g.AFKTimeout, in.AFKTimeout)
+	set(&g.VerificationLevel, in.VerificationLevel)
+	set(&g.DefaultMessageNotifications, in.DefaultMessageNotifications)
+	set(&g.ExplicitContentFilter, in.ExplicitContentFilter)
+	set(&g.PreferredLocale, in.PreferredLocale)
+	if wrong != nil {
+		return fault.Invalid(wrong...)
+	}
+	return nil
+}
+
+const guildNameMin = 2
+
+var badName = fault.Field{Path: "name", Code: fault.FieldLength, Message: "Must be between 2 and 100 in length."}
+
+// set is for the fields of a PATCH body in which null means no more than absent.
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// or is what a field of a body says, or else a default.
+func or[T any](v *T, otherwise T) T {
+	if v == nil {
+		return otherwise
+	}
+	return *v
+}
+
+// joined is the record of somebody who becomes a member now.
+func joined(user id.ID) wire.MemberRecord {
+	return wire.MemberRecord{UserID: user, MemberFields: wire.MemberFields{JoinedAt: wire.At(time.Now())}}
+}

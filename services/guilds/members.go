@@ -1,0 +1,284 @@
+package guilds
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// listMembers pages through the rows: a guild may have more members than should be read at once.
+func (s *Service) listMembers(c *rest.Call, in wire.ListMembers) ([]wire.Member, error) {
+	ctx, guild := c.Context(), c.ID("guild")
+	grant, err := s.roster.CanGuild(ctx, c.User(), guild, 0)
+	if err != nil {
+		return nil, err
+	}
+	records, err := s.store.members(ctx, guild, in.After, or(in.Limit, 1))
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]id.ID, len(records))
+	for i, m := range records {
+		ids[i] = m.UserID
+	}
+	users, err := s.roster.Users(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]wire.Member, len(records))
+	for i, m := range records {
+		m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return grant.Guild.Roles[r] == nil })
+		out[i] = m.Member(users[m.UserID])
+	}
+	return out, nil
+}
+
+func (s *Service) getMember(c *rest.Call, _ rest.None) (wire.Member, error) {
+	ctx, guild, user := c.Context(), c.ID("guild"), c.ID("user")
+	if _, err := s.roster.CanGuild(ctx, c.User(), guild, 0); err != nil {
+		return wire.Member{}, err
+	}
+	record, err := s.roster.Member(ctx, guild, user)
+	if err != nil {
+		return wire.Member{}, err
+	}
+	face, err := s.roster.User(ctx, user)
+	if err != nil {
+		return wire.Member{}, err
+	}
+	return record.Member(face), nil
+}
+
+// updateMe is the body of PATCH /guilds/{guild}/members/@me.
+type updateMe struct {
+	Nick wire.Optional[string] `json:"nick,omitzero" validate:"omitnil,max=32,nonul"`
+}
+
+func (s *Service) updateMe(c *rest.Call, in updateMe) (wire.Member, error) {
+	return s.changeMember(c, c.User(), func(w *change, m *wire.MemberRecord) error {
+		if !in.Nick.Set {
+			return nil
+		}
+		if _, err := w.may(perm.ChangeNickname); err != nil {
+			return err
+		}
+		m.Nick = nick(in.Nick)
+		return nil
+	})
+}
+
+func (s *Service) updateMember(c *rest.Call, in wire.UpdateMember) (wire.Member, error) {
+	if in.CommunicationDisabledUntil.Value != 0 {
+		return wire.Member{}, fault.Invalid(fault.Field{Path: "communication_disabled_until", Code: fault.FieldChoices,
+			Message: "Members cannot be timed out here."})
+	}
+	return s.changeMember(c, c.ID("user"), func(w *change, m *wire.MemberRecord) error {
+		// A client may send all that it knows: the name that somebody has already needs no permission.
+		if next := nick(in.Nick); in.Nick.Set && or(next, "") != or(m.Nick, "") {
+			if err := w.mayRename(m); err != nil {
+				return err
+			}
+			m.Nick = next
+		}
+		if in.Roles != nil {
+			return w.setRoles(m, *in.Roles)
+		}
+		return nil
+	})
+}
+
+// nick is a nickname as it is kept; an empty one is none.
+func nick(in wire.Optional[string]) *string {
+	if n := strings.TrimSpace(in.Value); n != "" {
+		return &n
+	}
+	return nil
+}
+
+// mayRename: others by who manages nicknames and stands above them, oneself by who may at least change one's own.
+func (w *change) mayRename(m *wire.MemberRecord) error {
+	if m.UserID != w.user {
+		if _, err := w.may(perm.ManageNicknames); err != nil {
+			return err
+		}
+		return w.aboveMember(m)
+	}
+	if _, err := w.may(perm.ChangeNickname); err != nil {
+		_, err = w.may(perm.ManageNicknames)
+		return err
+	}
+	return nil
+}
+
+// setRoles gives a member exactly these roles. The actor must stand above each role that comes or goes; the others may be
+// any.
+func (w *change) setRoles(m *wire.MemberRecord, wanted []id.ID) error {
+	if _, err := w.may(perm.ManageRoles); err != nil {
+		return err
+	}
+	next := make([]id.ID, 0, len(wanted))
+	for _, r := range wanted {
+		if w.guild.Roles[r] == nil || r == w.guild.ID {
+			return fault.New(fault.InvalidRole)
+		}
+		if !slices.Contains(next, r) {
+			next = append(next, r)
+		}
+	}
+	for _, r := range slices.Concat(next, m.Roles) {
+		if slices.Contains(next, r) == m.HasRole(r) {
+			continue
+		}
+		if err := w.above(w.guild.Roles[r]); err != nil {
+			return err
+		}
+	}
+	m.Roles = next
+	return nil
+}
+
+func (s *Service) giveRole(c *rest.Call, _ rest.None) (rest.None, error) {
+	return rest.None{}, s.changeRoles(c, func(roles []id.ID, role id.ID) []id.ID {
+		if slices.Contains(roles, role) {
+			return roles
+		}
+		return append(slices.Clone(roles), role)
+	})
+}
+
+func (s *Service) takeRole(c *rest.Call, _ rest.None) (rest.None, error) {
+	return rest.None{}, s.changeRoles(c, func(roles []id.ID, role id.ID) []id.ID {
+		return slices.DeleteFunc(slices.Clone(roles), func(r id.ID) bool { return r == role })
+	})
+}
+
+func (s *Service) changeRoles(c *rest.Call, edit func(roles []id.ID, role id.ID) []id.ID) error {
+	role := c.ID("role")
+	_, err := s.changeMember(c, c.ID("user"), func(w *change, m *wire.MemberRecord) error {
+		if _, err := w.may(perm.ManageRoles); err != nil {
+			return err
+		}
+		r := w.guild.Roles[role]
+		switch {
+		case r == nil:
+			return fault.New(fault.UnknownRole)
+		case role == w.guild.ID:
+			return fault.New(fault.InvalidRole)
+		}
+		// Also when nothing changes: whether somebody has a role must not decide who may ask.
+		if err := w.above(r); err != nil {
+			return err
+		}
+		return w.setRoles(m, edit(m.Roles, role))
+	})
+	return err
+}
+
+// changeMember is change for one member's record. edit gets a copy, and may leave it as it is; its lists are shared with the snapshot
+// and must be replaced, not written.
+func (s *Service) changeMember(c *rest.Call, user id.ID, edit func(w *change, m *wire.MemberRecord) error) (out wire.Member, err error) {
+	face, err := s.roster.User(c.Context(), user)
+	if fault.Is(err, fault.UnknownUser) {
+		// Whoever is nobody is no member either; but strangers are told first that they are strangers.
+		err = nil
+	}
+	if err != nil {
+		return out, err
+	}
+	err = s.change(c, scope{guild: c.ID("guild"), users: []id.ID{user}}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(0); err != nil {
+			return event{}, err
+		}
+		before := w.members[user]
+		if before == nil {
+			return event{}, fault.New(fault.UnknownMember)
+		}
+		m := *before
+		if err := edit(w, &m); err != nil {
+			return event{}, err
+		}
+		out = m.Member(face)
+		if slices.Equal(m.Roles, before.Roles) && or(m.Nick, "") == or(before.Nick, "") {
+			return event{}, nil
+		}
+		e := event{kind: wire.MemberUpdated, user: user, payload: wire.MemberChangedPayload{Member: m, User: face}}
+		return e, saveMember(ctx, w.tx, w.guild.ID, &m)
+	})
+	return out, err
+}
+
+func (s *Service) kickMember(c *rest.Call, _ rest.None) (rest.None, error) {
+	guild, user := c.ID("guild"), c.ID("user")
+	faces, err := s.roster.Users(c.Context(), []id.ID{user})
+	if err != nil {
+		return rest.None{}, err
+	}
+	return rest.None{}, s.change(c, scope{guild: guild, users: []id.ID{user}}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(perm.KickMembers); err != nil {
+			return event{}, err
+		}
+		m := w.members[user]
+		if m == nil {
+			return event{}, fault.New(fault.UnknownMember)
+		}
+		if err := w.aboveMember(m); err != nil {
+			return event{}, err
+		}
+		return w.remove(ctx, faces[user], wire.CauseKicked)
+	})
+}
+
+// remove ends a membership.
+func (w *change) remove(ctx context.Context, user wire.User, cause string) (event, error) {
+	e := event{kind: wire.MemberRemoved, user: user.ID, payload: wire.MemberRemovedPayload{User: user, Cause: cause}}
+	return e, deleteMember(ctx, w.tx, w.guild.ID, user.ID)
+}
+
+// join begins a membership. Bots may be in any number of guilds.
+func (s *Service) join(ctx context.Context, w *change, user wire.User) (event, wire.MemberRecord, error) {
+	m := joined(user.ID)
+	if !user.Bot {
+		if err := s.mayJoin(ctx, w.tx, user.ID); err != nil {
+			return event{}, m, err
+		}
+	}
+	e := event{kind: wire.MemberJoined, user: user.ID, payload: wire.MemberChangedPayload{Member: m, User: user}}
+	return e, m, saveMember(ctx, w.tx, w.guild.ID, &m)
+}
+
+// addBot makes a bot a member, for who manages the guild. It answers the member, or nothing when the bot is one already.
+func (s *Service) addBot(c *rest.Call, _ rest.None) (out rest.Raw, err error) {
+	bot, err := s.roster.User(c.Context(), c.ID("user"))
+	if err != nil {
+		return nil, err
+	}
+	in := scope{guild: c.ID("guild"), users: []id.ID{bot.ID}, joins: bot.ID}
+	err = s.change(c, in, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(perm.ManageGuild); err != nil {
+			return event{}, err
+		}
+		if !bot.Bot {
+			return event{}, fault.Invalid(fault.Field{Path: "user_id", Code: fault.FieldChoices, Message: "Only bots can be added; people join by invite."})
+		}
+		if w.members[bot.ID] != nil {
+			return event{}, nil
+		}
+		e, m, err := s.join(ctx, w, bot)
+		if err != nil {
+			return event{}, err
+		}
+		if out, err = json.Marshal(m.Member(bot)); err != nil {
+			return event{}, fmt.Errorf("encode a member: %w", err)
+		}
+		return e, nil
+	})
+	return out, err
+}

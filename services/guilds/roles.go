@@ -1,0 +1,192 @@
+package guilds
+
+import (
+	"context"
+	"math"
+	"strings"
+
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+func (s *Service) listRoles(c *rest.Call, _ rest.None) ([]wire.Role, error) {
+	grant, err := s.roster.CanGuild(c.Context(), c.User(), c.ID("guild"), 0)
+	if err != nil {
+		return nil, err
+	}
+	return sortedRoles(grant.Guild), nil
+}
+
+func (s *Service) getRole(c *rest.Call, _ rest.None) (wire.Role, error) {
+	ctx, guild, role := c.Context(), c.ID("guild"), c.ID("role")
+	grant, err := s.roster.CanGuild(ctx, c.User(), guild, 0)
+	if err != nil {
+		return wire.Role{}, err
+	}
+	r := grant.Guild.Roles[role]
+	if r == nil {
+		// Not from a copy: the role may have been made by another process a moment ago.
+		if grant, err = s.roster.CanGuildFresh(ctx, c.User(), guild, 0); err != nil {
+			return wire.Role{}, err
+		}
+		if r = grant.Guild.Roles[role]; r == nil {
+			return wire.Role{}, fault.New(fault.UnknownRole)
+		}
+	}
+	return *r, nil
+}
+
+// createRole puts the new role at the bottom, where everybody who may make one stands above it.
+func (s *Service) createRole(c *rest.Call, in wire.CreateRole) (out wire.Role, err error) {
+	made, err := s.ids.Next(c.Context()) // before the transaction: it may need a connection of its own
+	if err != nil {
+		return out, outage("create a role", err)
+	}
+	guild := c.ID("guild")
+	err = s.change(c, scope{guild: guild}, func(ctx context.Context, w *change) (event, error) {
+		own, err := w.may(perm.ManageRoles)
+		if err != nil {
+			return event{}, err
+		}
+		if len(w.guild.Roles) >= s.config.RolesMax {
+			return event{}, fault.New(fault.MaxRoles)
+		}
+		out = newRoleOf(made, in)
+		if in.Permissions == nil {
+			out.Permissions = w.guild.Roles[guild].Permissions & own
+		}
+		if err := holds(own, out.Permissions); err != nil {
+			return event{}, err
+		}
+		return event{kind: wire.RoleCreated, payload: wire.RoleChangedPayload{Role: out}}, saveRole(ctx, w.tx, guild, &out)
+	})
+	return out, err
+}
+
+func newRoleOf(made id.ID, in wire.CreateRole) wire.Role {
+	r := wire.Role{
+		ID: made, Name: strings.TrimSpace(or(in.Name, "")), Position: 1, Permissions: or(in.Permissions, 0),
+		Hoist: or(in.Hoist, false), Mentionable: or(in.Mentionable, false), UnicodeEmoji: in.UnicodeEmoji,
+	}
+	if r.Name == "" {
+		r.Name = "new role"
+	}
+	colour(&r, in.Color, in.Colors)
+	return r
+}
+
+// colour sets what a body says of colours; the newer form wins.
+func colour(r *wire.Role, plain *int, colors *wire.SetRoleColors) {
+	if plain != nil {
+		r.Colors.Primary = *plain
+	}
+	if colors != nil {
+		set(&r.Colors.Primary, colors.Primary)
+		r.Colors.Secondary, r.Colors.Tertiary = colors.Secondary, colors.Tertiary
+	}
+	r.Color = r.Colors.Primary
+}
+
+func (s *Service) updateRole(c *rest.Call, in wire.UpdateRole) (out wire.Role, err error) {
+	err = s.changeRole(c, func(ctx context.Context, w *change, r wire.Role, own perm.Bits) (event, error) {
+		if in.Permissions != nil {
+			if err := holds(own, r.Permissions^*in.Permissions); err != nil {
+				return event{}, err
+			}
+			r.Permissions = *in.Permissions
+		}
+		if in.Name != nil && r.ID != w.guild.ID {
+			if name := strings.TrimSpace(*in.Name); name != "" {
+				r.Name = name
+			}
+		}
+		set(&r.Hoist, in.Hoist)
+		set(&r.Mentionable, in.Mentionable)
+		if in.UnicodeEmoji.Set {
+			r.UnicodeEmoji = in.UnicodeEmoji.Ptr()
+		}
+		colour(&r, in.Color, in.Colors)
+		out = r
+		return roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
+	})
+	return out, err
+}
+
+func (s *Service) deleteRole(c *rest.Call, _ rest.None) (rest.None, error) {
+	return rest.None{}, s.changeRole(c, func(ctx context.Context, w *change, r wire.Role, _ perm.Bits) (event, error) {
+		if r.ID == w.guild.ID {
+			return event{}, fault.New(fault.InvalidRole)
+		}
+		return event{kind: wire.RoleDeleted, payload: wire.RoleDeletedPayload{RoleID: r.ID}}, deleteRole(ctx, w.tx, w.guild.ID, r.ID)
+	})
+}
+
+// changeRole is change for the role in the path, which the actor must stand above. do gets a copy of the role, and what the
+// actor may do in the guild. Nobody but the owner stands above @everyone by @everyone alone.
+func (s *Service) changeRole(c *rest.Call, do func(ctx context.Context, w *change, r wire.Role, own perm.Bits) (event, error)) error {
+	return s.change(c, scope{guild: c.ID("guild")}, func(ctx context.Context, w *change) (event, error) {
+		own, err := w.may(perm.ManageRoles)
+		if err != nil {
+			return event{}, err
+		}
+		r := w.guild.Roles[c.ID("role")]
+		if r == nil {
+			return event{}, fault.New(fault.UnknownRole)
+		}
+		if err := w.above(r); err != nil {
+			return event{}, err
+		}
+		return do(ctx, w, *r, own)
+	})
+}
+
+// moveRoles moves the roles one by one, in the order of the list, and stops at the first that must not be moved: each is
+// a change of its own, judged by what the ones before it made of the guild.
+func (s *Service) moveRoles(c *rest.Call, in []wire.MoveRole) ([]wire.Role, error) {
+	if len(in) > s.config.RolesMax {
+		return nil, fault.New(fault.InvalidForm)
+	}
+	for _, m := range in {
+		if m.Position == nil {
+			continue
+		}
+		if err := s.moveRole(c, m.ID, *m.Position); err != nil {
+			return nil, err
+		}
+	}
+	return s.listRoles(c, rest.None{})
+}
+
+func (s *Service) moveRole(c *rest.Call, role id.ID, position int) error {
+	return s.change(c, scope{guild: c.ID("guild")}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(perm.ManageRoles); err != nil {
+			return event{}, err
+		}
+		found := w.guild.Roles[role]
+		switch {
+		case found == nil:
+			return event{}, fault.New(fault.UnknownRole)
+		case found.Position == position:
+			return event{}, nil
+		case role == w.guild.ID || position < 1 || position > math.MaxInt32:
+			// @everyone stays at 0 and is alone there.
+			return event{}, fault.New(fault.InvalidRole)
+		}
+		if err := w.above(found); err != nil {
+			return event{}, err
+		}
+		if !w.guild.Owner(w.user) && position >= top(w.guild, w.actor).Position {
+			return event{}, fault.New(fault.MissingPermissions)
+		}
+		r := *found
+		r.Position = position
+		return roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
+	})
+}
+
+func roleUpdated(r *wire.Role) event {
+	return event{kind: wire.RoleUpdated, payload: wire.RoleChangedPayload{Role: *r}}
+}

@@ -1,0 +1,55 @@
+package guilds
+
+import (
+	"net/http"
+
+	"github.com/xcord/xcord/engine/rest"
+)
+
+// Routes is all that the service offers.
+var Routes = rest.Table[*Service]{
+	rest.POST("/guilds", (*Service).createGuild, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.GET("/guilds/{guild}", (*Service).getGuild),
+	rest.PATCH("/guilds/{guild}", (*Service).updateGuild),
+	rest.DELETE("/guilds/{guild}", (*Service).deleteGuild),
+	rest.POST("/guilds/{guild}/delete", (*Service).deleteGuild),
+	rest.GET("/users/@me/guilds", (*Service).listMyGuilds),
+	rest.DELETE("/users/@me/guilds/{guild}", (*Service).leaveGuild),
+
+	rest.GET("/guilds/{guild}/channels", (*Service).listChannels),
+	rest.POST("/guilds/{guild}/channels", (*Service).createChannel, rest.Status(http.StatusCreated)),
+	rest.GET("/channels/{channel}", (*Service).getChannel),
+	rest.PATCH("/channels/{channel}", (*Service).updateChannel),
+	rest.DELETE("/channels/{channel}", (*Service).deleteChannel),
+	rest.PUT("/channels/{channel}/permissions/{overwrite}", (*Service).putOverwrite),
+	rest.DELETE("/channels/{channel}/permissions/{overwrite}", (*Service).deleteOverwrite),
+
+	rest.GET("/guilds/{guild}/roles", (*Service).listRoles),
+	rest.POST("/guilds/{guild}/roles", (*Service).createRole),
+	rest.PATCH("/guilds/{guild}/roles", (*Service).moveRoles),
+	rest.GET("/guilds/{guild}/roles/{role}", (*Service).getRole),
+	rest.PATCH("/guilds/{guild}/roles/{role}", (*Service).updateRole),
+	rest.DELETE("/guilds/{guild}/roles/{role}", (*Service).deleteRole),
+
+	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
+	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
+	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
+	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.PATCH("/guilds/{guild}/members/{user}", (*Service).updateMember),
+	rest.DELETE("/guilds/{guild}/members/{user}", (*Service).kickMember),
+	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
+	rest.DELETE("/guilds/{guild}/members/{user}/roles/{role}", (*Service).takeRole),
+
+	rest.GET("/channels/{channel}/invites", (*Service).listChannelInvites),
+	rest.POST("/channels/{channel}/invites", (*Service).createInvite),
+	rest.GET("/guilds/{guild}/invites", (*Service).listGuildInvites),
+	rest.GET("/invites/{code}", (*Service).getInvite, rest.Public()),
+	rest.POST("/invites/{code}", (*Service).acceptInvite, rest.UsersOnly()),
+	rest.DELETE("/invites/{code}", (*Service).deleteInvite),
+
+	rest.GET("/guilds/{guild}/emojis", (*Service).listNothing),
+	rest.GET("/guilds/{guild}/stickers", (*Service).listNothing),
+	rest.GET("/guilds/{guild}/scheduled-events", (*Service).listNothing),
+	rest.GET("/guilds/{guild}/threads/active", (*Service).listThreads),
+	rest.GET("/voice/regions", (*Service).listRegions),
+}

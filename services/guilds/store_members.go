@@ -1,0 +1,69 @@
+package guilds
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+const upsertMemberSQL = `
+INSERT INTO members (guild_id, user_id, nick, roles, joined_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (guild_id, user_id) DO UPDATE SET nick = EXCLUDED.nick, roles = EXCLUDED.roles`
+
+// saveMember writes a member as they are to be, new or not.
+func saveMember(ctx context.Context, tx transaction, guild id.ID, m *wire.MemberRecord) error {
+	_, err := tx.Exec(ctx, upsertMemberSQL, number(guild), number(m.UserID), m.Nick, numbers(m.Roles), m.JoinedAt.Time())
+	if err != nil {
+		return fmt.Errorf("save member %s: %w", m.UserID, err)
+	}
+	return nil
+}
+
+const deleteMemberSQL = `DELETE FROM members WHERE guild_id = $1 AND user_id = $2`
+
+func deleteMember(ctx context.Context, tx transaction, guild, user id.ID) error {
+	if _, err := tx.Exec(ctx, deleteMemberSQL, number(guild), number(user)); err != nil {
+		return fmt.Errorf("delete member %s: %w", user, err)
+	}
+	return nil
+}
+
+const countGuildsSQL = `SELECT count(*) FROM members WHERE user_id = $1`
+
+// countGuilds is in how many guilds a user is; lockUser holds it still.
+func countGuilds(ctx context.Context, tx transaction, user id.ID) (n int, err error) {
+	if err := tx.QueryRow(ctx, countGuildsSQL, number(user)).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count guilds of user %s: %w", user, err)
+	}
+	return n, nil
+}
+
+const selectMembersSQL = `
+SELECT user_id, nick, roles, joined_at FROM members WHERE guild_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3`
+
+// members is a page of a guild's members, by rising id, behind after.
+func (s store) members(ctx context.Context, guild, after id.ID, limit int) ([]wire.MemberRecord, error) {
+	rows, err := s.pool.Query(ctx, selectMembersSQL, number(guild), number(after), limit)
+	if err != nil {
+		return nil, outage("read members", err)
+	}
+	members, err := pgx.CollectRows(rows, scanMember)
+	if err != nil {
+		return nil, outage("read members", err)
+	}
+	return members, nil
+}
+
+func scanMember(row pgx.CollectableRow) (m wire.MemberRecord, err error) {
+	var user int64
+	var roles []int64
+	var joined time.Time
+	err = row.Scan(&user, &m.Nick, &roles, &joined)
+	m.UserID, m.Roles, m.JoinedAt = id.ID(user), idsOf(roles), wire.At(joined)
+	return m, err
+}
