@@ -4,8 +4,8 @@
 
 -- A message is found by its channel and its id, always: one index serves the history, the single message and the writer.
 -- body is the message's JSON as it stood in the log, without id, timestamp, author and nonce; text, so that the bytes come back
--- as they were. content and type are also in it and stand beside it for queries. (edit_ms, edit_seq) is the log position of the
--- latest edit, (0, 0) before the first: an older edit never overwrites a newer one.
+-- as they were. content and type are also in it and stand beside it for queries. edit_id is the latest edit's place in the log, as an
+-- id, and 0 before the first: an older edit never overwrites a newer one.
 create table messages (
     channel_id bigint   not null,
     id         bigint   not null,
@@ -14,8 +14,7 @@ create table messages (
     type       smallint not null,
     content    text     not null,
     body       text     not null,
-    edit_ms    bigint   not null default 0,
-    edit_seq   bigint   not null default 0,
+    edit_id    bigint   not null default 0,
     primary key (channel_id, id)
 );
 

@@ -1,0 +1,250 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	readRetries = metrics.NewCounter(`xcord_messaging_read_retries_total`)
+	readLate    = metrics.NewCounter(`xcord_messaging_reads_late_total`)
+)
+
+// pageTries is how often a page is read that the overlay has moved past: once is rare, and each time takes a prune or a
+// delete within the milliseconds of a query.
+const pageTries = 5
+
+// bodyReads is how many bodies are fetched from the log at once for a page that the overlay has only ids of.
+const bodyReads = 8
+
+// errTrimmed: an entry has been committed and trimmed since the overlay named it. Reading again finds the row.
+var errTrimmed = errors.New("the entry is not in the log any more")
+
+// listMessages is a page of the history, newest first.
+func (s *Service) listMessages(c *rest.Call, in wire.ListMessages) (rest.Raw, error) {
+	ctx := c.Context()
+	w, err := windowOf(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
+	if err != nil {
+		return nil, err
+	}
+	if err := mustText(grant.Channel); err != nil {
+		return nil, err
+	}
+	if !grant.Perms.Has(perm.ReadMessageHistory) {
+		return rest.Raw("[]"), nil
+	}
+	messages, err := s.read(ctx, grant.Channel.ID, w)
+	if err != nil {
+		return nil, err
+	}
+	return s.render(ctx, messages)
+}
+
+// getMessage is one message.
+func (s *Service) getMessage(c *rest.Call, _ rest.None) (rest.Raw, error) {
+	ctx := c.Context()
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ReadMessageHistory)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.find(ctx, grant.Channel.ID, c.ID("message"))
+	if err != nil {
+		return nil, err
+	}
+	authors, err := s.roster.Users(ctx, []id.ID{m.author})
+	if err != nil {
+		return nil, err
+	}
+	return wire.AppendMessage(nil, m.id, roster.UserJSON(authors[m.author]), m.body), nil
+}
+
+// windowOf is what a query asks for. The message around which one is asked belongs to the newer half.
+func windowOf(in wire.ListMessages) (window, error) {
+	limit := wire.HistoryPage
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	anchors := 0
+	for _, a := range []id.ID{in.Around, in.Before, in.After} {
+		if a != 0 {
+			anchors++
+		}
+	}
+	switch {
+	case anchors > 1:
+		return window{}, fault.Invalid(fault.Field{
+			Path: "before", Code: fault.FieldChoices, Message: "Only one of around, before and after may be given",
+		})
+	case in.Before != 0:
+		return window{below: sane(in.Before), lower: limit}, nil
+	case in.After != 0:
+		return window{from: sane(in.After) + 1, upper: limit}, nil
+	case in.Around != 0:
+		around := sane(in.Around)
+		return window{below: around, lower: limit / 2, from: around, upper: limit - limit/2}, nil
+	}
+	return window{below: math.MaxInt64, lower: limit}, nil
+}
+
+// sane keeps an anchor within what a bigint holds; no message is newer than that.
+func sane(anchor id.ID) id.ID { return min(anchor, math.MaxInt64-1) }
+
+// catchUp waits until this process has seen what the log holds now: every write that was answered before this read.
+func (s *Service) catchUp(ctx context.Context) error {
+	last, err := s.log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.ReadWait)
+	defer cancel()
+	if err := s.tail.WaitFor(ctx, last); err != nil {
+		readLate.Inc()
+		return fault.Unavailable(err, time.Second)
+	}
+	return nil
+}
+
+// read is a window of a channel as of now, newest first, with all bodies. The caller has caught up.
+func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, error) {
+	for range pageTries {
+		messages, ok := s.overlay.alone(channel, w)
+		if !ok {
+			extra := s.overlay.deletions(channel)
+			rows, err := s.store.page(ctx, channel, w, extra)
+			if err != nil {
+				return nil, err
+			}
+			if messages, ok = s.overlay.lay(channel, w, rows); !ok {
+				readRetries.Inc()
+				continue
+			}
+		}
+		messages, err := s.bodies(ctx, messages)
+		if errors.Is(err, errTrimmed) {
+			readRetries.Inc()
+			continue
+		}
+		return messages, err
+	}
+	return nil, fault.Unavailable(fmt.Errorf("channel %s changed %d times while it was read", channel, pageTries), time.Second)
+}
+
+// find is one message as of now, or 10008. The caller has caught up.
+func (s *Service) find(ctx context.Context, channel, message id.ID) (found, error) {
+	for range pageTries {
+		m, deleted, known := s.overlay.look(channel, message)
+		if deleted {
+			return found{}, fault.New(fault.UnknownMessage)
+		}
+		if !known {
+			var err error
+			if m, known, err = s.store.message(ctx, channel, message); err != nil {
+				return found{}, err
+			}
+			if !known {
+				return found{}, fault.New(fault.UnknownMessage)
+			}
+		}
+		one, err := s.bodies(ctx, []found{m})
+		switch {
+		case errors.Is(err, errTrimmed):
+			readRetries.Inc()
+		case err != nil:
+			return found{}, err
+		case len(one) == 0:
+			return found{}, fault.New(fault.UnknownMessage)
+		default:
+			return one[0], nil
+		}
+	}
+	return found{}, fault.Unavailable(fmt.Errorf("message %s changed %d times while it was read", message, pageTries), time.Second)
+}
+
+// bodies fills in what the overlay has only the payload or the position of. A payload that cannot be read is left out: the writer
+// sets it aside.
+func (s *Service) bodies(ctx context.Context, messages []found) ([]found, error) {
+	g, readCtx := errgroup.WithContext(ctx)
+	g.SetLimit(bodyReads)
+	for i := range messages {
+		m := &messages[i]
+		if m.body != nil || m.payload != nil {
+			continue
+		}
+		g.Go(func() error {
+			e, ok, err := s.log.Read(readCtx, m.at)
+			if err == nil && !ok {
+				err = errTrimmed
+			}
+			m.payload = e.Body
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	kept := messages[:0]
+	for _, m := range messages {
+		if m.body == nil {
+			body, err := bodyOf(m.at, m.payload)
+			if err != nil {
+				malformedTotal.Inc()
+				continue
+			}
+			m.body = body
+		}
+		kept = append(kept, m)
+	}
+	return kept, nil
+}
+
+// render writes messages as a JSON array, each by its author as the author is now.
+func (s *Service) render(ctx context.Context, messages []found) (rest.Raw, error) {
+	ids := make([]id.ID, 0, len(messages))
+	size := len("[]")
+	for _, m := range messages {
+		ids = append(ids, m.author)
+		size += len(m.body) + renderOverhead
+	}
+	users, err := s.roster.Users(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	authors := make(map[id.ID][]byte, len(users))
+	for user, u := range users {
+		authors[user] = roster.UserJSON(u)
+	}
+	out := append(make(rest.Raw, 0, size), '[')
+	for i, m := range messages {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = wire.AppendMessage(out, m.id, authors[m.author], m.body)
+	}
+	return append(out, ']'), nil
+}
+
+// renderOverhead is about what id, timestamp and author take, so that a page is allocated once.
+const renderOverhead = 320

@@ -1,0 +1,352 @@
+package messaging
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	postsCreated  = metrics.NewCounter(`xcord_messaging_posts_total{op="create"}`)
+	postsRepeated = metrics.NewCounter(`xcord_messaging_posts_total{op="repeat"}`)
+	postsEdited   = metrics.NewCounter(`xcord_messaging_posts_total{op="edit"}`)
+	postsDeleted  = metrics.NewCounter(`xcord_messaging_posts_total{op="delete"}`)
+)
+
+// flagsAllowed are the flags that an author may set; all others are the server's.
+const flagsAllowed = wire.FlagSuppressEmbeds | wire.FlagSuppressNotifications
+
+func mustText(c *wire.Channel) error {
+	if !c.Type.Texts() {
+		return fault.New(fault.NonTextChannel)
+	}
+	return nil
+}
+
+// createMessage puts a message into the log. It is judged and published by one version of the guild, or judged again.
+func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
+	if isEmpty(in.Content, in.Embeds) {
+		return nil, fault.New(fault.EmptyMessage)
+	}
+	var reply rest.Raw
+	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
+		var err error
+		reply, err = s.tryCreate(c, in)
+		return err
+	})
+	return reply, err
+}
+
+func isEmpty(content string, embeds []wire.Embed) bool {
+	return strings.TrimSpace(content) == "" && len(embeds) == 0
+}
+
+func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
+	ctx := c.Context()
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.SendMessages)
+	if err != nil {
+		return nil, err
+	}
+	if err := mustText(grant.Channel); err != nil {
+		return nil, err
+	}
+	author, err := s.roster.User(ctx, c.User())
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.compose(ctx, grant, in)
+	if err != nil {
+		return nil, err
+	}
+	return s.publishCreate(ctx, grant, author, body, in)
+}
+
+// compose makes the message of a request.
+func (s *Service) compose(ctx context.Context, grant roster.Grant, in wire.CreateMessage) (wire.MessageBody, error) {
+	if len(in.Embeds) > 0 && !grant.Perms.Has(perm.EmbedLinks) {
+		return wire.MessageBody{}, fault.New(fault.MissingPermissions)
+	}
+	body := wire.MessageBody{
+		ChannelID: grant.Channel.ID, Content: in.Content, Embeds: wire.Rich(in.Embeds), Flags: in.Flags & flagsAllowed,
+		TTS: in.TTS && grant.Perms.Has(perm.SendTTSMessages), // without the permission it is sent, but not spoken
+	}
+	var replied id.ID
+	if in.Reference != nil {
+		to, err := s.reference(ctx, grant, *in.Reference)
+		if err != nil {
+			return wire.MessageBody{}, err
+		}
+		if to != nil {
+			body.Type = wire.MessageReply
+			body.Reference = &wire.MessageReference{ChannelID: grant.Channel.ID, MessageID: to.ID, GuildID: grant.Guild.ID}
+			body.Referenced = wire.Some(to.Replied())
+			replied = to.Author.ID
+		}
+	}
+	return body, s.mention(ctx, grant, &body, in.AllowedMentions, replied)
+}
+
+// reference finds the message that a reply answers; nil when there is none and the sender does not mind.
+func (s *Service) reference(ctx context.Context, grant roster.Grant, in wire.ReferenceRequest) (*wire.Message, error) {
+	if !grant.Perms.Has(perm.ReadMessageHistory) {
+		return nil, fault.New(fault.MissingPermissions)
+	}
+	if in.ChannelID != 0 && in.ChannelID != grant.Channel.ID {
+		return nil, badReference("REPLIES_CANNOT_REFERENCE_OTHER_CHANNEL", "Cannot reply to a message in a different channel")
+	}
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	m, err := s.find(ctx, grant.Channel.ID, in.MessageID)
+	switch {
+	case fault.Is(err, fault.UnknownMessage) && in.FailIfNotExists != nil && !*in.FailIfNotExists:
+		return nil, nil
+	case fault.Is(err, fault.UnknownMessage):
+		return nil, badReference("REPLIES_UNKNOWN_MESSAGE", "Unknown message")
+	case err != nil:
+		return nil, err
+	}
+	users, err := s.roster.Users(ctx, []id.ID{m.author})
+	if err != nil {
+		return nil, err
+	}
+	to := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: users[m.author]}
+	if err := json.Unmarshal(m.body, &to.MessageBody); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return to, nil
+}
+
+func badReference(code, message string) error {
+	return fault.Invalid(fault.Field{Path: "message_reference", Code: code, Message: message})
+}
+
+// publishCreate appends a message and answers with it, or with the one that had the same nonce before.
+func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author wire.User, body wire.MessageBody, in wire.CreateMessage) (rest.Raw, error) {
+	raw, err := encode(body)
+	if err != nil {
+		return nil, err
+	}
+	raw = withNonce(raw, in.Nonce)
+	authorJSON := roster.UserJSON(author)
+	member, err := encode(grant.Member.MemberFields)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := encode(wire.MessageSentPayload{
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+	})
+	if err != nil {
+		return nil, err
+	}
+	post := bus.Post{Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version}
+	if in.EnforceNonce && in.Nonce != "" {
+		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
+		post.NonceTTL = s.config.NonceTTL
+	}
+	receipt, err := s.log.Publish(ctx, post)
+	if err != nil {
+		return nil, err
+	}
+	if receipt.Repeat {
+		postsRepeated.Inc()
+		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, in.Nonce)
+	}
+	postsCreated.Inc()
+	return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, raw), nil
+}
+
+// repeated answers a create whose nonce had been used: with the message as it was accepted then.
+func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, author []byte, nonce wire.Nonce) (rest.Raw, error) {
+	message := bus.MessageID(at)
+	e, ok, err := s.log.Read(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		body, err := bodyOf(at, e.Body)
+		if err != nil {
+			return nil, err
+		}
+		return wire.AppendMessage(nil, message, author, withNonce(body, nonce)), nil
+	}
+	// The log has been trimmed within minutes, so it is committed.
+	m, err := s.find(ctx, channel, message)
+	if err != nil {
+		return nil, err
+	}
+	return wire.AppendMessage(nil, message, author, withNonce(m.body, nonce)), nil
+}
+
+func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+}
+
+// editMessage changes what the author wrote.
+func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	var reply rest.Raw
+	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
+		var err error
+		reply, err = s.tryEdit(c, in)
+		return err
+	})
+	return reply, gone(err)
+}
+
+// gone says in the client's words that the delete marker stands.
+func gone(err error) error {
+	if errors.Is(err, bus.ErrGone) {
+		return fault.Wrap(fault.UnknownMessage, err)
+	}
+	return err
+}
+
+func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	ctx := c.Context()
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.find(ctx, grant.Channel.ID, c.ID("message"))
+	if err != nil {
+		return nil, err
+	}
+	if m.author != c.User() {
+		return nil, fault.New(fault.NotYourMessage)
+	}
+	author, err := s.roster.User(ctx, c.User())
+	if err != nil {
+		return nil, err
+	}
+	var body wire.MessageBody
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	if err := s.change(ctx, grant, &body, in); err != nil {
+		return nil, err
+	}
+	return s.publishEdit(ctx, grant, author, m.id, body)
+}
+
+// change applies a request to a message; null empties.
+func (s *Service) change(ctx context.Context, grant roster.Grant, body *wire.MessageBody, in wire.EditMessage) error {
+	if in.Embeds.Set {
+		if len(in.Embeds.Value) > 0 && !grant.Perms.Has(perm.EmbedLinks) {
+			return fault.New(fault.MissingPermissions)
+		}
+		body.Embeds = wire.Rich(in.Embeds.Value)
+	}
+	if in.Content.Set {
+		body.Content = in.Content.Value
+	}
+	if in.Flags != nil {
+		body.Flags = body.Flags&^wire.FlagSuppressEmbeds | *in.Flags&wire.FlagSuppressEmbeds
+	}
+	if isEmpty(body.Content, body.Embeds) {
+		return fault.New(fault.EmptyMessage)
+	}
+	body.EditedTimestamp = wire.At(s.now())
+	if !in.Content.Set && in.AllowedMentions == nil {
+		return nil // whom it mentions stays too
+	}
+	var replied id.ID
+	if to := body.Referenced.Ptr(); to != nil && mentions(body.Mentions, to.Author.ID) {
+		replied = to.Author.ID
+	}
+	return s.mention(ctx, grant, body, in.AllowedMentions, replied)
+}
+
+func mentions(users []wire.User, user id.ID) bool {
+	for _, u := range users {
+		if u.ID == user {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wire.User, message id.ID, body wire.MessageBody) (rest.Raw, error) {
+	raw, err := encode(body)
+	if err != nil {
+		return nil, err
+	}
+	authorJSON := roster.UserJSON(author)
+	member, err := encode(grant.Member.MemberFields)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := encode(wire.MessageUpdatedPayload{
+		MessageID: message, Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type,
+		Mentions: userIDs(body.Mentions),
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.log.Publish(ctx, bus.Post{
+		Entry: entryOf(wire.MessageUpdated, grant, author.ID, payload), Fence: grant.Version, Changes: []id.ID{message},
+	})
+	if err != nil {
+		return nil, err
+	}
+	postsEdited.Inc()
+	return wire.AppendMessage(nil, message, authorJSON, raw), nil
+}
+
+// deleteMessage takes a message away: its author may, and who manages messages.
+func (s *Service) deleteMessage(c *rest.Call, _ rest.None) (rest.None, error) {
+	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error { return s.tryDelete(c) })
+	return rest.None{}, gone(err)
+}
+
+func (s *Service) tryDelete(c *rest.Call) error {
+	ctx := c.Context()
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
+	if err != nil {
+		return err
+	}
+	m, err := s.find(ctx, grant.Channel.ID, c.ID("message"))
+	if err != nil {
+		return err
+	}
+	if m.author != c.User() {
+		// Asked again with the permission, so that a refusal is never given from a cache.
+		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+			return err
+		}
+	}
+	return s.publishDelete(ctx, grant, c.User(), m.id)
+}
+
+func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor, message id.ID) error {
+	payload, err := encode(wire.MessageDeletedPayload{IDs: wire.List[id.ID]{message}})
+	if err != nil {
+		return err
+	}
+	_, err = s.log.Publish(ctx, bus.Post{
+		Entry: entryOf(wire.MessageDeleted, grant, actor, payload), Fence: grant.Version,
+		Changes: []id.ID{message}, Deletes: []id.ID{message},
+	})
+	if err != nil {
+		return err
+	}
+	postsDeleted.Inc()
+	return nil
+}

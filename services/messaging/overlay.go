@@ -1,0 +1,384 @@
+package messaging
+
+import (
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var malformedTotal = metrics.NewCounter(`xcord_messaging_malformed_entries_total`)
+
+// overlay is what the log holds above the committed checkpoint: messages that were created, edited or deleted and of which
+// the rows may not know yet. It is fed by the tail, in log order, and pruned as the checkpoint advances.
+//
+// For every position C between floor and the end of the tail it can say what changed after C: laid over rows that were
+// read together with the checkpoint C, it gives the messages as of the end of the tail. Rows that were read at a C below
+// floor are useless, because something in between has been pruned; they are read again.
+//
+// Safe for concurrent use. Nothing blocks, and it is bounded in bytes: beyond the bound the oldest bodies are let go of
+// and only ids stay.
+type overlay struct {
+	bytesMax int
+
+	mu       sync.Mutex // guards everything below; held for no I/O
+	floor    bus.Position
+	tip      bus.Position
+	channels map[id.ID]*shelf
+	messages int
+	// ops are the changes above floor, in log order from first on. Those before bodied have no body in memory.
+	ops           []op
+	first, bodied int
+	bytes         int
+}
+
+// op is one change of one message.
+type op struct {
+	at      bus.Position
+	channel id.ID
+	message id.ID
+}
+
+// shelf is one channel of the overlay.
+type shelf struct {
+	items   map[id.ID]*item
+	created []id.ID // created above floor, in order; deleted ones too
+	deleted int     // how many of items are deleted
+}
+
+// item is one message of which something changed above floor.
+type item struct {
+	author  id.ID
+	changed bus.Position // the latest create or edit, where the body stands in the log; zero when there was none
+	deleted bus.Position // zero: it is not
+	body    []byte       // the entry's payload; nil: let go of, it stands in the log at changed
+}
+
+func newOverlay(bytesMax int) *overlay {
+	return &overlay{bytesMax: bytesMax, channels: map[id.ID]*shelf{}}
+}
+
+// apply takes what the tail brings. What cannot be read is passed over: it is for the writer to set aside.
+func (o *overlay) apply(entries []bus.Entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range entries {
+		if !o.tip.Less(e.Pos) {
+			continue // a tail that was started again begins at the checkpoint
+		}
+		o.tip = e.Pos
+		if !o.floor.Less(e.Pos) {
+			continue
+		}
+		if err := o.applyOne(e); err != nil {
+			malformedTotal.Inc()
+		}
+	}
+	o.shed()
+}
+
+func (o *overlay) applyOne(e bus.Entry) error {
+	switch e.Type {
+	case wire.MessageSent:
+		message, ok := idOf(e.Pos)
+		if !ok {
+			return &malformed{at: e.Pos}
+		}
+		s := o.shelf(e.Channel)
+		s.created = append(s.created, message)
+		o.change(s, e, message)
+	case wire.MessageUpdated:
+		message, err := updatedOf(e)
+		if err != nil {
+			return err
+		}
+		o.change(o.shelf(e.Channel), e, message)
+	case wire.MessageDeleted:
+		messages, err := deletedOf(e)
+		if err != nil {
+			return err
+		}
+		for _, message := range messages {
+			o.remove(o.shelf(e.Channel), e, message)
+		}
+	}
+	return nil
+}
+
+func (o *overlay) shelf(channel id.ID) *shelf {
+	s := o.channels[channel]
+	if s == nil {
+		s = &shelf{items: map[id.ID]*item{}}
+		o.channels[channel] = s
+	}
+	return s
+}
+
+func (s *shelf) gone(message id.ID) bool {
+	it := s.items[message]
+	return it != nil && !it.deleted.IsZero()
+}
+
+// item is the message that e changes, which becomes an op. As long as the op stands above floor, the item does too.
+func (o *overlay) item(s *shelf, e bus.Entry, message id.ID) *item {
+	it := s.items[message]
+	if it == nil {
+		it = new(item)
+		s.items[message] = it
+		o.messages++
+	}
+	o.ops = append(o.ops, op{at: e.Pos, channel: e.Channel, message: message})
+	return it
+}
+
+func (o *overlay) change(s *shelf, e bus.Entry, message id.ID) {
+	if s.gone(message) {
+		return // the log refuses it; an edit never brings a message back
+	}
+	it := o.item(s, e, message)
+	o.bytes += len(e.Body) - len(it.body)
+	it.author, it.changed, it.body = e.Actor, e.Pos, e.Body
+}
+
+func (o *overlay) remove(s *shelf, e bus.Entry, message id.ID) {
+	if s.gone(message) {
+		return
+	}
+	it := o.item(s, e, message)
+	o.bytes -= len(it.body)
+	it.deleted, it.body = e.Pos, nil
+	s.deleted++
+}
+
+// shed lets go of the oldest bodies while there are too many bytes. Reads are nearly always about the newest.
+func (o *overlay) shed() {
+	for ; o.bytes > o.bytesMax && o.bodied < len(o.ops); o.bodied++ {
+		p := o.ops[o.bodied]
+		it := o.channels[p.channel].items[p.message]
+		if it.changed == p.at {
+			o.bytes -= len(it.body)
+			it.body = nil
+		}
+	}
+}
+
+// prune lets go of what is committed, and raises the floor to there.
+func (o *overlay) prune(mark bus.Position) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.floor.Less(mark) {
+		return
+	}
+	o.floor = mark
+	for o.first < len(o.ops) && !mark.Less(o.ops[o.first].at) {
+		o.drop(o.ops[o.first], mark)
+		o.first++
+	}
+	o.bodied = max(o.bodied, o.first)
+	// Moving the rest down only when it is the smaller part keeps the cost per entry constant.
+	if o.first > len(o.ops)/2 {
+		n := copy(o.ops, o.ops[o.first:])
+		o.ops = o.ops[:n]
+		o.bodied -= o.first
+		o.first = 0
+		if cap(o.ops) > 4*n+1024 {
+			o.ops = slices.Clone(o.ops) // what an outage needed is given back
+		}
+	}
+}
+
+func (o *overlay) drop(p op, mark bus.Position) {
+	s := o.channels[p.channel]
+	if s == nil {
+		return // everything of the channel is gone already
+	}
+	if len(s.created) > 0 && s.created[0] == p.message {
+		s.created = s.created[1:]
+	}
+	it := s.items[p.message]
+	if it == nil || mark.Less(it.changed) || mark.Less(it.deleted) {
+		return // gone with another of its changes, or changed again
+	}
+	o.bytes -= len(it.body)
+	if !it.deleted.IsZero() {
+		s.deleted--
+	}
+	delete(s.items, p.message)
+	o.messages--
+	if len(s.items) == 0 {
+		delete(o.channels, p.channel)
+	}
+}
+
+// overlayStats is for the gauges.
+type overlayStats struct {
+	ops, messages, bytes int
+	oldest               bus.Position // zero: everything is committed
+}
+
+func (o *overlay) stats() overlayStats {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := overlayStats{ops: len(o.ops) - o.first, messages: o.messages, bytes: o.bytes}
+	if s.ops > 0 {
+		s.oldest = o.ops[o.first].at
+	}
+	return s
+}
+
+// found is a message that a read has found. Its body is in one of three places.
+type found struct {
+	id, author id.ID
+	body       []byte       // from a row: the message itself
+	payload    []byte       // from the overlay: the payload of the entry at
+	at         bus.Position // with neither, the entry to read
+}
+
+// window is what a read of the history asks for: at most lower messages with ids below below, next to it, and at most
+// upper messages from from on, next to it.
+type window struct {
+	below id.ID
+	lower int
+	from  id.ID
+	upper int
+}
+
+// page is what Postgres has in a window, read in one snapshot with the checkpoint. lowerAll and upperAll say that there is
+// nothing more on that side.
+type page struct {
+	mark               bus.Position
+	lower, upper       []found // lower descending, upper ascending
+	lowerAll, upperAll bool
+}
+
+// deletions is how many messages of a channel are deleted above the floor: so many rows more than wanted are to be read.
+func (o *overlay) deletions(channel id.ID) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.channels[channel]; s != nil {
+		return s.deleted
+	}
+	return 0
+}
+
+// alone answers a window from the overlay, newest first; ok is false when rows are needed too.
+func (o *overlay) alone(channel id.ID, w window) (messages []found, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.channels[channel]
+	if s == nil {
+		return nil, false
+	}
+	// Everything that was created above the floor is here.
+	if w.upper > 0 && !o.floor.Less(bus.PositionOf(w.from)) {
+		return nil, false
+	}
+	lower := s.lower(nil, w, o.floor)
+	if len(lower) < w.lower {
+		return nil, false
+	}
+	return newestFirst(s.upper(nil, w, o.floor), lower), true
+}
+
+// lay lays the overlay over a page, newest first; ok is false when the page is too old or too short and has to be read again.
+func (o *overlay) lay(channel id.ID, w window, p page) (messages []found, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p.mark.Less(o.floor) {
+		return nil, false
+	}
+	s := o.channels[channel]
+	if s == nil {
+		s = new(shelf)
+	}
+	// Everything in the overlay that was created above the mark is newer than every row.
+	lower := s.lower(nil, w, p.mark)
+	for _, row := range p.lower {
+		if len(lower) == w.lower {
+			break
+		}
+		lower = s.add(lower, row, p.mark)
+	}
+	if len(lower) < w.lower && !p.lowerAll {
+		return nil, false
+	}
+	var upper []found
+	for _, row := range p.upper {
+		if len(upper) == w.upper {
+			break
+		}
+		upper = s.add(upper, row, p.mark)
+	}
+	if len(upper) < w.upper {
+		if !p.upperAll {
+			return nil, false
+		}
+		upper = s.upper(upper, w, p.mark)
+	}
+	return newestFirst(upper, lower), true
+}
+
+// lower adds messages created above mark with ids below w.below, newest first, up to w.lower.
+func (s *shelf) lower(to []found, w window, mark bus.Position) []found {
+	end := sort.Search(len(s.created), func(i int) bool { return s.created[i] >= w.below })
+	for i := end - 1; i >= 0 && len(to) < w.lower && mark.Less(bus.PositionOf(s.created[i])); i-- {
+		to = s.addCreated(to, s.created[i])
+	}
+	return to
+}
+
+// upper adds messages created above mark with ids from w.from on, oldest first, up to w.upper.
+func (s *shelf) upper(to []found, w window, mark bus.Position) []found {
+	i := sort.Search(len(s.created), func(i int) bool {
+		return s.created[i] >= w.from && mark.Less(bus.PositionOf(s.created[i]))
+	})
+	for ; i < len(s.created) && len(to) < w.upper; i++ {
+		to = s.addCreated(to, s.created[i])
+	}
+	return to
+}
+
+func (s *shelf) addCreated(to []found, message id.ID) []found {
+	it := s.items[message]
+	if !it.deleted.IsZero() {
+		return to
+	}
+	return append(to, found{id: message, author: it.author, payload: it.body, at: it.changed})
+}
+
+// add adds a row as it is now, unless it has been deleted since mark.
+func (s *shelf) add(to []found, row found, mark bus.Position) []found {
+	it := s.items[row.id]
+	switch {
+	case it == nil:
+		return append(to, row)
+	case mark.Less(it.deleted):
+		return to
+	case mark.Less(it.changed):
+		row.body, row.payload, row.at = nil, it.body, it.changed
+	}
+	return append(to, row)
+}
+
+func newestFirst(upper, lower []found) []found {
+	slices.Reverse(upper)
+	return append(upper, lower...)
+}
+
+// look says what the overlay knows of one message: known is false when nothing of it changed above the floor, and then
+// rows that are read from now on are right.
+func (o *overlay) look(channel, message id.ID) (m found, deleted, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.channels[channel]
+	if s == nil || s.items[message] == nil {
+		return found{}, false, false
+	}
+	it := s.items[message]
+	return found{id: message, author: it.author, payload: it.body, at: it.changed}, !it.deleted.IsZero(), true
+}

@@ -1,0 +1,13 @@
+package messaging
+
+import "github.com/xcord/xcord/engine/rest"
+
+// Routes is what the service offers.
+var Routes = rest.Table[*Service]{
+	rest.POST("/channels/{channel}/messages", (*Service).createMessage),
+	rest.GET("/channels/{channel}/messages", (*Service).listMessages),
+	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage),
+	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage),
+	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
+	rest.POST("/channels/{channel}/typing", (*Service).startTyping),
+}

@@ -1,0 +1,211 @@
+// Package messaging is messages: they are sent, edited, deleted and read here, with typing beside them, and written to
+// Postgres in batches behind the log. It does not deliver anything to sessions (the gateway does, from the same entries), and
+// it does not know accounts or guilds beyond what the roster tells it.
+//
+// # What is where
+//
+// A message is accepted when it is in the log. Postgres gets it from there, by the writer: one process at a time, batch after
+// batch, each with the checkpoint in the same transaction. What lies between the checkpoint and the end of the log is kept in
+// memory by every process that runs this service, in the overlay. A read asks the log where it ends, waits until the overlay has
+// that, and lays the overlay over the rows; so it contains every write that was answered before it began, on any process.
+//
+// # Lock order
+//
+// The overlay's lock is the only one, and held for no I/O.
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/roster"
+)
+
+// Config of the service. The zero value is the default.
+type Config struct {
+	// ReadWait bounds how long a read waits until this process has seen the end of the log. Default 500ms: by then
+	// something is wrong, and a 503 tells more than silence.
+	ReadWait time.Duration
+	// OverlayBytes bounds the bodies that are kept in memory above the checkpoint; beyond it only ids stay and bodies are read
+	// from the log. Default 64 MiB, some 60,000 messages: minutes of a Postgres outage at a normal load.
+	OverlayBytes int
+	// PruneEvery is how often the overlay asks for the checkpoint while it holds something. Default 250ms.
+	PruneEvery time.Duration
+	// NonceTTL is how long enforce_nonce remembers. Default 10m, what the contract promises.
+	NonceTTL time.Duration
+	// Batch is how many entries the writer commits at once. Default 500.
+	Batch int
+	// CommitTimeout bounds one batch. Default 30s: a lock that others hold longer costs the connection, nothing else.
+	CommitTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.ReadWait == 0 {
+		c.ReadWait = 500 * time.Millisecond
+	}
+	if c.OverlayBytes == 0 {
+		c.OverlayBytes = 64 << 20
+	}
+	if c.PruneEvery == 0 {
+		c.PruneEvery = 250 * time.Millisecond
+	}
+	if c.NonceTTL == 0 {
+		c.NonceTTL = 10 * time.Minute
+	}
+	if c.Batch == 0 {
+		c.Batch = 500
+	}
+	if c.CommitTimeout == 0 {
+		c.CommitTimeout = 30 * time.Second
+	}
+	return c
+}
+
+// Validate names every mistake at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 {
+		errs = append(errs, errors.New("messaging: durations must not be negative"))
+	}
+	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
+		errs = append(errs, errors.New("messaging: NonceTTL must be at least 1s"))
+	}
+	if c.OverlayBytes < 0 {
+		errs = append(errs, errors.New("messaging: OverlayBytes must not be negative"))
+	}
+	if c.Batch < 0 || c.Batch > 10_000 {
+		errs = append(errs, errors.New("messaging: Batch must be 1 to 10000"))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are what the service works with. All are required.
+type Deps struct {
+	Log *bus.Log
+	// Tail is the process's. New subscribes to it, so New comes before the Tail's Start, and the roster subscribes before.
+	// It must start from Checkpoint or below.
+	Tail   *bus.Tail
+	Roster *roster.Roster
+	// Pool is for reads. The writer takes one connection of its own out of it while it leads.
+	Pool *postgres.Pool
+}
+
+// Service is the messaging service of one process. Its handlers are safe for concurrent use.
+type Service struct {
+	config  Config
+	log     *bus.Log
+	tail    *bus.Tail
+	roster  *roster.Roster
+	store   store
+	overlay *overlay
+	writer  *writer
+	group   *bus.Group
+	gauges  *metrics.Set
+	now     func() time.Time
+
+	on    life.Switch
+	loops life.Loops
+}
+
+// New makes the service and subscribes it to the tail. It does no I/O. It panics when something of deps is missing.
+func New(config Config, deps Deps) *Service {
+	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Pool == nil {
+		panic("BUG: messaging needs Log, Tail, Roster and Pool")
+	}
+	config = config.withDefaults()
+	s := &Service{
+		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
+		overlay: newOverlay(config.OverlayBytes), now: time.Now,
+	}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
+	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
+		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
+	})
+	s.gauges = newGauges(s.overlay, func() time.Time { return s.now() })
+	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
+		s.overlay.apply(entries)
+		return nil
+	})
+	return s
+}
+
+func newGauges(o *overlay, now func() time.Time) *metrics.Set {
+	set := metrics.NewSet()
+	set.NewGauge(`xcord_messaging_undurable_entries`, func() float64 { return float64(o.stats().ops) })
+	set.NewGauge(`xcord_messaging_undurable_age_seconds`, func() float64 {
+		oldest := o.stats().oldest
+		if oldest.IsZero() {
+			return 0
+		}
+		return max(0, now().Sub(time.UnixMilli(int64(oldest.Ms))).Seconds())
+	})
+	set.NewGauge(`xcord_messaging_overlay_messages`, func() float64 { return float64(o.stats().messages) })
+	set.NewGauge(`xcord_messaging_overlay_bytes`, func() float64 { return float64(o.stats().bytes) })
+	return set
+}
+
+// Start begins to write, and to prune the overlay.
+func (s *Service) Start(ctx context.Context) error {
+	return s.on.Start(func() error {
+		if _, err := s.Checkpoint(ctx); err != nil {
+			return fmt.Errorf("start messaging: %w", err)
+		}
+		if err := s.group.Start(ctx); err != nil {
+			return fmt.Errorf("start messaging: %w", err)
+		}
+		metrics.RegisterSet(s.gauges)
+		s.loops.Go("messaging prune", s.pruneLoop)
+		return nil
+	})
+}
+
+// Stop finishes the batch in hand and ends the service.
+func (s *Service) Stop() {
+	s.on.Stop(func() {
+		s.loops.Stop()
+		metrics.UnregisterSet(s.gauges, false)
+		s.group.Stop()
+	})
+}
+
+// Failed reports a writer that ended by itself.
+func (s *Service) Failed() <-chan error { return s.group.Failed() }
+
+// Checkpoint is the last entry of the log whose effect is committed: where a process's tail must start (or before), so that
+// rows and overlay together leave nothing out.
+func (s *Service) Checkpoint(ctx context.Context) (bus.Position, error) {
+	mark, err := s.store.checkpoint(ctx)
+	if err == nil {
+		s.overlay.prune(mark) // what the tail will not bring must be below the floor
+	}
+	return mark, err
+}
+
+var checkpointErrors = metrics.NewCounter(`xcord_messaging_checkpoint_errors_total`)
+
+func (s *Service) pruneLoop(ctx context.Context) error {
+	for {
+		t := time.NewTimer(s.config.PruneEvery + rand.N(s.config.PruneEvery/4))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		if s.overlay.stats().ops == 0 {
+			continue
+		}
+		if _, err := s.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+			// Postgres is away, which the writer says; here the overlay only grows meanwhile.
+			checkpointErrors.Inc()
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package messaging
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	batchEntries  = metrics.NewHistogram(`xcord_messaging_batch_entries`)
+	commitSeconds = metrics.NewHistogram(`xcord_messaging_commit_seconds`)
+	insertedRows  = metrics.NewCounter(`xcord_messaging_rows_total{op="insert"}`)
+	updatedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="update"}`)
+	deletedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="delete"}`)
+	redelivered   = metrics.NewCounter(`xcord_messaging_redelivered_entries_total`)
+)
+
+// writer brings the log into Postgres: what the bus calls a group's handler. The bus calls lead, persist and release from one
+// goroutine.
+//
+// An entry at or below the checkpoint comes again after a crash between COMMIT and XACK. It is applied again rather than
+// skipped, because applying twice changes nothing (tombstones keep the deleted away, positions keep older edits away), while
+// skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
+type writer struct {
+	store   store
+	timeout time.Duration
+	held    *lead // nil: this process does not lead
+}
+
+// lead waits for the lead and takes it.
+func (w *writer) lead(ctx context.Context) (release func(), err error) {
+	held, err := w.store.takeLead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.held = held
+	return func() {
+		held.end()
+		w.held = nil
+	}, nil
+}
+
+// persist stores a batch, all or nothing.
+func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
+	if w.held == nil {
+		panic("BUG: messaging writes without the lead")
+	}
+	b, err := fold(entries)
+	if err != nil {
+		return err
+	}
+	// A batch in hand is finished while the process stops, in a time of its own: cut off, it would cost the connection and
+	// come again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.timeout)
+	defer cancel()
+	for _, e := range entries {
+		if !w.held.mark.Less(e.Pos) {
+			redelivered.Inc()
+		}
+	}
+	start := time.Now()
+	done, err := w.held.commit(ctx, b)
+	if err != nil {
+		return err
+	}
+	commitSeconds.UpdateDuration(start)
+	batchEntries.Update(float64(len(entries)))
+	insertedRows.Add(int(done.inserted))
+	updatedRows.Add(int(done.updated))
+	deletedRows.Add(int(done.deleted))
+	return nil
+}
+
+// isData says that an entry is at fault, and not Postgres.
+func isData(err error) bool {
+	var m *malformed
+	return errors.As(err, &m) || postgres.IsData(err)
+}
+
+// row is one message of a batch: a new one, or what an edit sets.
+type row struct {
+	channel, id, guild, author id.ID
+	kind                       int16
+	content, body              string
+	edited                     id.ID // the place of the latest edit
+}
+
+// batch is what a run of entries comes to: per message one insert, one update, or a tombstone.
+type batch struct {
+	rows    []row // creates and edits; those that came to nothing have id 0
+	isEdit  []bool
+	at      map[id.ID]int   // message → index in rows
+	deleted map[id.ID]id.ID // message → channel
+	order   []id.ID         // of deleted
+	first   bus.Position    // of the entries
+	last    bus.Position
+}
+
+// fold works through entries in their order.
+func fold(entries []bus.Entry) (*batch, error) {
+	b := &batch{
+		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
+		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
+	}
+	if len(entries) > 0 {
+		b.first = entries[0].Pos
+	}
+	for _, e := range entries {
+		var err error
+		switch e.Type {
+		case wire.MessageSent:
+			err = b.create(e)
+		case wire.MessageUpdated:
+			err = b.edit(e)
+		case wire.MessageDeleted:
+			err = b.delete(e)
+		default: // nothing to store, yet the checkpoint moves past it
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.last = e.Pos
+	}
+	return b, nil
+}
+
+func (b *batch) create(e bus.Entry) error {
+	message, ok := idOf(e.Pos)
+	if !ok || e.Channel == 0 {
+		return &malformed{e.Pos, errors.New("no id or no channel")}
+	}
+	r, err := rowOf(e)
+	if err != nil {
+		return err
+	}
+	r.id, r.guild, r.author = message, e.Guild, e.Actor
+	b.put(r, false)
+	return nil
+}
+
+func (b *batch) edit(e bus.Entry) error {
+	place, ok := idOf(e.Pos)
+	if !ok {
+		return &malformed{e.Pos, errors.New("no place")}
+	}
+	message, err := updatedOf(e)
+	if err != nil {
+		return err
+	}
+	if _, gone := b.deleted[message]; gone {
+		return nil
+	}
+	r, err := rowOf(e)
+	if err != nil {
+		return err
+	}
+	r.id, r.edited = message, place
+	i, ok := b.at[message]
+	if !ok {
+		b.put(r, true)
+		return nil
+	}
+	have := &b.rows[i]
+	have.content, have.body, have.edited = r.content, r.body, r.edited
+	return nil
+}
+
+func (b *batch) put(r row, isEdit bool) {
+	b.at[r.id] = len(b.rows)
+	b.rows = append(b.rows, r)
+	b.isEdit = append(b.isEdit, isEdit)
+}
+
+func (b *batch) delete(e bus.Entry) error {
+	messages, err := deletedOf(e)
+	if err != nil {
+		return err
+	}
+	for _, message := range messages {
+		if i, ok := b.at[message]; ok {
+			b.rows[i].id = 0
+			delete(b.at, message)
+		}
+		if _, twice := b.deleted[message]; !twice {
+			b.deleted[message] = e.Channel
+			b.order = append(b.order, message)
+		}
+	}
+	return nil
+}
+
+// rowOf reads what of a payload is stored.
+func rowOf(e bus.Entry) (row, error) {
+	if m, ok := scanSent(e.Body); ok {
+		return row{channel: e.Channel, kind: m.kind, content: m.content, body: string(withoutNonce(m.body))}, nil
+	}
+	body, err := bodyOf(e.Pos, e.Body)
+	if err != nil {
+		return row{}, err
+	}
+	var m struct {
+		Type    int16  `json:"type"`
+		Content string `json:"content"`
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return row{}, &malformed{e.Pos, fmt.Errorf("message: %w", err)}
+	}
+	return row{channel: e.Channel, kind: m.Type, content: m.Content, body: string(body)}, nil
+}
+
+// columns are rows the way unnest takes them.
+type columns struct {
+	channel, id, guild, author []int64
+	kind                       []int16
+	content, body              []string
+	edit                       []int64
+}
+
+func (b *batch) creates() columns { return b.columns(false) }
+func (b *batch) edits() columns   { return b.columns(true) }
+
+func (b *batch) columns(edits bool) columns {
+	n := 0
+	for i, r := range b.rows {
+		if r.id != 0 && b.isEdit[i] == edits {
+			n++
+		}
+	}
+	c := columns{
+		channel: make([]int64, 0, n), id: make([]int64, 0, n), guild: make([]int64, 0, n), author: make([]int64, 0, n),
+		kind: make([]int16, 0, n), content: make([]string, 0, n), body: make([]string, 0, n),
+		edit: make([]int64, 0, n),
+	}
+	for i, r := range b.rows {
+		if r.id == 0 || b.isEdit[i] != edits {
+			continue
+		}
+		c.channel = append(c.channel, int64(r.channel))
+		c.id = append(c.id, int64(r.id))
+		c.guild = append(c.guild, int64(r.guild))
+		c.author = append(c.author, int64(r.author))
+		c.kind = append(c.kind, r.kind)
+		c.content = append(c.content, r.content)
+		c.body = append(c.body, r.body)
+		c.edit = append(c.edit, int64(r.edited))
+	}
+	return c
+}
+
+func (b *batch) tombstones() (channels, ids []int64) {
+	for _, message := range b.order {
+		channels = append(channels, int64(b.deleted[message]))
+		ids = append(ids, int64(message))
+	}
+	return channels, ids
+}

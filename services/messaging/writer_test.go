@@ -1,0 +1,328 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/harness"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// leading is a writer that leads, over a database of its own.
+func leading(t testing.TB) (*writer, *pgxpool.Pool) {
+	t.Helper()
+	pool := openPool(t, harness.Postgres(t))
+	w := &writer{store: store{pool}, timeout: 30 * time.Second}
+	takeLead(t, w)
+	return w, pool
+}
+
+func takeLead(t testing.TB, w *writer) {
+	t.Helper()
+	release, err := w.lead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+}
+
+func persist(t testing.TB, w *writer, entries ...bus.Entry) {
+	t.Helper()
+	if err := w.persist(t.Context(), entries); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contents are the stored messages of a channel.
+func contents(t testing.TB, pool *pgxpool.Pool, channel id.ID) map[id.ID]string {
+	t.Helper()
+	out, err := readContents(t.Context(), pool, channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func readContents(ctx context.Context, pool *pgxpool.Pool, channel id.ID) (map[id.ID]string, error) {
+	rows, err := pool.Query(ctx, "SELECT id, content, body FROM messages WHERE channel_id = $1", int64(channel))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[id.ID]string{}
+	for rows.Next() {
+		var message int64
+		var content, body string
+		if err := rows.Scan(&message, &content, &body); err != nil {
+			return nil, err
+		}
+		if want := string(bodyJSON(channel, content)); body != want {
+			return nil, fmt.Errorf("body %s, want %s", body, want)
+		}
+		out[id.ID(message)] = content
+	}
+	return out, rows.Err()
+}
+
+// However the log is cut into batches, and whatever of it is delivered again, the rows are what the log comes to.
+func TestWriter_GivesTheSameRowsForAnyBatchesAndRedeliveries(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	after, channel := 0, id.ID(5000)
+	rapid.Check(t, func(t *rapid.T) {
+		channel++
+		n := rapid.IntRange(1, 25).Draw(t, "entries")
+		s := draw(t, channel, after, n)
+		after += n // ids are unique over all runs
+		done := 0
+		for done < n {
+			from := rapid.IntRange(0, done).Draw(t, "from") // below done: delivered again
+			to := rapid.IntRange(done+1, n).Draw(t, "to")
+			if err := w.persist(context.Background(), s.entries[from:to]); err != nil {
+				t.Fatal(err)
+			}
+			done = to
+			got, err := readContents(context.Background(), pool, channel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(s.states[done], got); diff != "" {
+				t.Fatal(diff)
+			}
+			if mark, err := w.store.checkpoint(context.Background()); err != nil || mark != s.pos(done) {
+				t.Fatalf("checkpoint %s, want %s: %v", mark, s.pos(done), err)
+			}
+		}
+	})
+}
+
+func TestWriter_DoesNotBringBackWhatWasDeleted(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	create := sentEntry(at(1), generalID, "secret")
+	message := bus.MessageID(at(1))
+	persist(t, w, create)
+	persist(t, w, deleteEntry(at(2), generalID, message))
+	persist(t, w, create, editEntry(at(3), generalID, message, "again"))
+	if got := contents(t, pool, generalID); len(got) != 0 {
+		t.Errorf("after a replayed create: %v", got)
+	}
+	if mark, err := w.store.checkpoint(t.Context()); err != nil || mark != at(3) {
+		t.Errorf("checkpoint %s: %v", mark, err)
+	}
+}
+
+func TestWriter_KeepsTheNewerEdit(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	message := bus.MessageID(at(1))
+	older, newer := editEntry(at(2), generalID, message, "older"), editEntry(at(3), generalID, message, "newer")
+	persist(t, w, sentEntry(at(1), generalID, "first"), newer)
+	persist(t, w, older)
+	persist(t, w, sentEntry(at(1), generalID, "first"))
+	if diff := cmp.Diff(map[id.ID]string{message: "newer"}, contents(t, pool, generalID)); diff != "" {
+		t.Error(diff)
+	}
+	if mark, err := w.store.checkpoint(t.Context()); err != nil || mark != at(3) {
+		t.Errorf("a redelivery moved the checkpoint back to %s: %v", mark, err)
+	}
+}
+
+// An entry that a process took which had lost the lead comes after its successors, and must not be lost.
+func TestWriter_StoresAStragglerBelowTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	persist(t, w, sentEntry(at(2), generalID, "second"))
+	persist(t, w, sentEntry(at(1), generalID, "first"))
+	if got := contents(t, pool, generalID); len(got) != 2 {
+		t.Errorf("stored: %v", got)
+	}
+}
+
+// After a restore rows may stand beyond the checkpoint. They are no bad entries.
+func TestWriter_CopesWithRowsBeyondTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	message := bus.MessageID(at(2))
+	persist(t, w, sentEntry(at(1), generalID, "first"), sentEntry(at(2), generalID, "second"))
+	w.held.mark = bus.Position{}
+	persist(t, w, sentEntry(at(1), generalID, "first"), sentEntry(at(2), generalID, "second"), editEntry(at(3), generalID, message, "edited"))
+	want := map[id.ID]string{bus.MessageID(at(1)): "first", message: "edited"}
+	if diff := cmp.Diff(want, contents(t, pool, generalID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWriter_IsFencedByItsSuccessor(t *testing.T) {
+	t.Parallel()
+	old, pool := leading(t)
+	persist(t, old, sentEntry(at(1), generalID, "before"))
+
+	// The old writer keeps its connection and does not know that its lock is gone.
+	if _, err := old.held.conn.Exec(t.Context(), "SELECT pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	next := &writer{store: store{pool}, timeout: 30 * time.Second}
+	takeLead(t, next)
+	if next.held.mark != at(1) {
+		t.Errorf("the successor begins at %s", next.held.mark)
+	}
+	if err := old.persist(t.Context(), []bus.Entry{sentEntry(at(2), generalID, "stale")}); !errors.Is(err, bus.ErrFenced) {
+		t.Errorf("the old writer got %v", err)
+	}
+	persist(t, next, sentEntry(at(3), generalID, "after"))
+	want := map[id.ID]string{bus.MessageID(at(1)): "before", bus.MessageID(at(3)): "after"}
+	if diff := cmp.Diff(want, contents(t, pool, generalID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWriter_GivesTheLeadUpWithItsConnection(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	next := &writer{store: store{pool}, timeout: 30 * time.Second}
+	got := make(chan error, 1)
+	go func() { // ends with the receive below
+		release, err := next.lead(t.Context())
+		if err == nil {
+			defer release()
+		}
+		got <- err
+	}()
+	pid := w.held.conn.PgConn().PID()
+	if _, err := pool.Exec(t.Context(), "SELECT pg_terminate_backend($1)", int64(pid)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("the successor: %v", err)
+	}
+	if err := w.persist(t.Context(), []bus.Entry{sentEntry(at(1), generalID, "stale")}); !errors.Is(err, bus.ErrFenced) {
+		t.Errorf("the old writer got %v", err)
+	}
+}
+
+func TestWriter_TellsBadEntriesFromOutages(t *testing.T) {
+	t.Parallel()
+	w, pool := leading(t)
+	nul := sentEntry(at(1), generalID, "a\x00b")
+	for what, e := range map[string]bus.Entry{
+		"NUL":             nul,
+		"invalid UTF-8":   {Pos: at(1), Type: wire.MessageSent, Channel: generalID, Body: []byte("{\"message\":{\"content\":\"\xff\"}}")},
+		"garbage":         {Pos: at(1), Type: wire.MessageSent, Channel: generalID, Body: []byte("{")},
+		"no message":      {Pos: at(1), Type: wire.MessageSent, Channel: generalID, Body: []byte(`{"author":{}}`)},
+		"no channel":      {Pos: at(1), Type: wire.MessageSent, Body: nul.Body},
+		"wrong type":      {Pos: at(1), Type: wire.MessageSent, Channel: generalID, Body: []byte(`{"message":{"content":7}}`)},
+		"edit of nothing": {Pos: at(1), Type: wire.MessageUpdated, Channel: generalID, Body: []byte(`{"message":{"content":"x"}}`)},
+		"garbled delete":  {Pos: at(1), Type: wire.MessageDeleted, Channel: generalID, Body: []byte(`{"ids":[true]}`)},
+		"impossible id":   {Pos: bus.Position{Ms: at(1).Ms, Seq: 4096}, Type: wire.MessageSent, Channel: generalID, Body: nul.Body},
+	} {
+		if err := w.persist(t.Context(), []bus.Entry{e}); !isData(err) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	if w.held.conn.IsClosed() {
+		t.Fatal("a bad entry cost the connection")
+	}
+	if _, err := pool.Exec(t.Context(), "ALTER TABLE messages RENAME TO elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	pid := w.held.conn.PgConn().PID()
+	if _, err := pool.Exec(t.Context(), "SELECT pg_terminate_backend($1)", int64(pid)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.persist(t.Context(), []bus.Entry{nul}); isData(err) {
+		t.Errorf("a lost connection was taken for a bad entry: %v", err)
+	}
+}
+
+func TestWriter_SetsPoisonAsideAndGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	var poison []bus.Position
+	raw := func(body []byte) bus.Position {
+		r, err := b.log.Publish(t.Context(), bus.Post{Entry: bus.Entry{
+			Type: wire.MessageSent, Actor: memberID, Guild: guildID, Channel: generalID, Body: body,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Pos
+	}
+	for i := range 10 {
+		b.post(wire.CreateMessage{Content: fmt.Sprint(i)})
+		switch i {
+		case 3:
+			poison = append(poison, raw(sentEntry(at(1), generalID, "\x00").Body))
+		case 6:
+			poison = append(poison, raw([]byte("this is no JSON")))
+		}
+	}
+	if err := b.svc.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.stored()
+	if got := b.rows("channel_id = $1", int64(generalID)); got != 10 {
+		t.Errorf("%d rows stored", got)
+	}
+	dead, err := b.client.Do(t.Context(), b.client.B().Xrange().Key("dead:{s00}:pg").Start("-").End("+").Build()).AsXRange()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buried []string
+	for _, e := range dead {
+		buried = append(buried, e.ID)
+	}
+	if diff := cmp.Diff([]string{poison[0].String(), poison[1].String()}, buried); diff != "" {
+		t.Error(diff)
+	}
+	if got := b.history("?limit=100"); len(got) != 10 {
+		t.Errorf("history: %v", got)
+	}
+}
+
+// A crash between COMMIT and XACK: the batch is stored and comes again.
+func TestWriter_StoresOnceWhatIsDeliveredTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	m := b.post(wire.CreateMessage{Content: "kept"})
+	gone := b.post(wire.CreateMessage{Content: "deleted"})
+	if a := b.do(memberID, "DELETE", path(generalID, gone.ID), nil); a.status != 204 {
+		t.Fatalf("delete: %d %s", a.status, a.body)
+	}
+	crash := errors.New("killed between COMMIT and XACK")
+	calls := 0
+	again := make(chan struct{})
+	w := &writer{store: b.svc.store, timeout: 30 * time.Second}
+	group := bus.NewGroup(b.log, bus.GroupConfig{
+		Name: groupName, Lead: w.lead, IsData: isData,
+		Handle: func(ctx context.Context, entries []bus.Entry) error {
+			if err := w.persist(ctx, entries); err != nil {
+				return err
+			}
+			if calls++; calls == 1 {
+				return crash
+			}
+			if calls == 2 {
+				close(again)
+			}
+			return nil
+		},
+	})
+	if err := group.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-again
+	group.Stop()
+	if all, kept := b.rows("true"), b.rows("id = $1 AND content = 'kept'", int64(m.ID)); all != 1 || kept != 1 {
+		t.Errorf("stored: %d rows, %d of them the right one", all, kept)
+	}
+}
