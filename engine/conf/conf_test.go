@@ -93,7 +93,7 @@ func TestLoad_NamesEveryMistakeAtOnce(t *testing.T) {
 	file := write(t, "XCORD_SHARDZ=3\nnonsense hunter2\n")
 	_, _, err := load(t,
 		[]string{"XCORD_TIMEOUT=soon", "XCORD_DURABILITY=D9", "XCORD_REDIS_URL_FILE=/does/not/exist", "XCORD_CONFIG=" + file},
-		"--shards=many", "--services=auth,chat", "--wat", "--bogus=1")
+		"--shards=many", "--services=auth,chat", "--wat", "value", "--bogus=1")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -112,6 +112,14 @@ func TestLoad_NamesEveryMistakeAtOnce(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(err)
+	}
+}
+
+func TestLoad_DoesNotTakeACommandForAnUnknownFlagsValue(t *testing.T) {
+	t.Parallel()
+	_, _, err := load(t, nil, "--wat", "backup", "--to", "/tmp", "monday")
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "--wat") {
+		t.Errorf("err = %v, want only that there is no --wat", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -70,9 +71,16 @@ func (l *loader) arguments(args []string) []string {
 			out = append(out, arg)
 		default:
 			l.mistake("%s: there is no such flag; --help lists them", strings.SplitN(arg, "=", 2)[0])
+			if !hasValue && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") && !l.isCommand(args[i+1]) {
+				i++ // most likely its value: as an argument too many it would end the parser, and hide all other mistakes
+			}
 		}
 	}
 	return out
+}
+
+func (l *loader) isCommand(arg string) bool {
+	return slices.ContainsFunc(l.parser.Model.Children, func(n *kong.Node) bool { return n.Name == arg })
 }
 
 // readFile reads the file of settings, if the arguments or the environment name one.
