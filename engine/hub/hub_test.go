@@ -1,0 +1,279 @@
+package hub
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sub remembers what it was offered.
+type sub struct {
+	view *View
+	got  []*Event
+}
+
+func (s *sub) Offer(e *Event) bool {
+	s.got = append(s.got, e)
+	return true
+}
+
+var (
+	guilds   = []id.ID{1, 2, 3}
+	channels = []id.ID{10, 11, 12}
+	users    = []id.ID{100, 101, 102}
+	intents  = []wire.Intents{0, wire.IntentGuilds, wire.IntentGuildMessages, wire.IntentsAll}
+)
+
+// classes has one class for each guild and set of channels, as the owner of a hub keeps them.
+type classes map[string]*Class
+
+func (c classes) draw(t *rapid.T, guild id.ID) *Class {
+	class := NewClass(guild, rapid.SliceOfDistinct(rapid.SampledFrom(channels), rapid.ID).Draw(t, "channels"))
+	key := fmt.Sprint(guild, class.Key())
+	if c[key] == nil {
+		c[key] = class
+	}
+	return c[key]
+}
+
+func drawView(t *rapid.T, c classes, user id.ID, have wire.Intents) *View {
+	v := &View{User: user, Intents: have, Guilds: map[id.ID]*Class{}}
+	for _, g := range guilds {
+		if rapid.Bool().Draw(t, "member") {
+			v.Guilds[g] = c.draw(t, g)
+		}
+	}
+	return v
+}
+
+func drawEvent(t *rapid.T) *Event {
+	maybe := func(from []id.ID, label string) id.ID {
+		return rapid.SampledFrom(append([]id.ID{0}, from...)).Draw(t, label)
+	}
+	return &Event{
+		Guild: maybe(guilds, "guild"), Channel: maybe(channels, "channel"), User: maybe(users, "user"), Except: maybe(users, "except"),
+		Intents: rapid.SampledFrom(intents).Draw(t, "intents"), Durable: rapid.Bool().Draw(t, "durable"),
+	}
+}
+
+// TestHub_SendsExactlyWhatIsVisible: walking the groups, after any history of attaching, changing and detaching, gives each
+// session what Visible says of it alone.
+func TestHub_SendsExactlyWhatIsVisible(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		h, c := New(), classes{}
+		var subs []*sub
+		t.Repeat(map[string]func(*rapid.T){
+			"attach": func(t *rapid.T) {
+				s := &sub{view: drawView(t, c, rapid.SampledFrom(users).Draw(t, "user"), rapid.SampledFrom(intents).Draw(t, "intents"))}
+				h.Attach(s, s.view)
+				subs = append(subs, s)
+			},
+			"change": func(t *rapid.T) {
+				if len(subs) == 0 {
+					t.Skip("nobody")
+				}
+				s := rapid.SampledFrom(subs).Draw(t, "sub")
+				s.view = drawView(t, c, s.view.User, s.view.Intents)
+				h.Change(s, s.view)
+			},
+			"detach": func(t *rapid.T) {
+				if len(subs) == 0 {
+					t.Skip("nobody")
+				}
+				i := rapid.IntRange(0, len(subs)-1).Draw(t, "sub")
+				if v := h.Detach(subs[i].view.User, subs[i]); v != subs[i].view {
+					t.Fatalf("detached with view %v, want %v", v, subs[i].view)
+				}
+				subs = slices.Delete(subs, i, i+1)
+			},
+			"send": func(t *rapid.T) {
+				e := drawEvent(t)
+				if e.Guild == 0 && e.User == 0 {
+					t.Skip("for nobody")
+				}
+				want := 0
+				for _, s := range subs {
+					s.got = nil
+				}
+				sent := h.Send(e)
+				for i, s := range subs {
+					var expect []*Event
+					if Visible(e, s.view) {
+						expect = []*Event{e}
+						want++
+					}
+					if !slices.Equal(s.got, expect) {
+						t.Fatalf("subscriber %d with view %+v got %d of %+v", i, s.view, len(s.got), e)
+					}
+				}
+				if sent != want {
+					t.Fatalf("sent to %d, want %d", sent, want)
+				}
+			},
+			"": func(t *rapid.T) {
+				if h.Len() != len(subs) {
+					t.Fatalf("%d attached, want %d", h.Len(), len(subs))
+				}
+				for _, g := range guilds {
+					watched := slices.ContainsFunc(subs, func(s *sub) bool { return s.view.Guilds[g] != nil })
+					if h.Watched(g) != watched {
+						t.Fatalf("guild %s watched: %v", g, h.Watched(g))
+					}
+				}
+			},
+		})
+	})
+}
+
+func TestVisible_JudgesByGuildChannelIntentAndUser(t *testing.T) {
+	t.Parallel()
+	v := &View{User: 100, Intents: wire.IntentGuildMessages, Guilds: map[id.ID]*Class{1: NewClass(1, []id.ID{10})}}
+	f := func(name string, e Event, want bool) {
+		t.Helper()
+		if got := Visible(&e, v); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	message := Event{Guild: 1, Channel: 10, Intents: wire.IntentGuildMessages}
+	f("a message", message, true)
+	f("without an intent", Event{Guild: 1, Channel: 10}, true)
+	f("of the guild as a whole", Event{Guild: 1}, true)
+	f("in a channel that is not seen", Event{Guild: 1, Channel: 11, Intents: wire.IntentGuildMessages}, false)
+	f("in another guild", Event{Guild: 2}, false)
+	f("with another intent", Event{Guild: 1, Channel: 10, Intents: wire.IntentGuildMessageTyping}, false)
+	f("for the user", Event{User: 100}, true)
+	f("for somebody else", Event{User: 101}, false)
+	f("for the user, in a guild that is not seen", Event{User: 100, Guild: 2}, false)
+	f("for all but the user", Event{Guild: 1, Except: 100}, false)
+	f("for all but somebody else", Event{Guild: 1, Except: 101}, true)
+}
+
+func TestEvent_HidesContent(t *testing.T) {
+	t.Parallel()
+	e := &Event{Guild: 1, Author: 100, Mentions: []id.ID{101}, Body: []byte("all"), Bare: func() []byte { return []byte("bare") }}
+	f := func(user id.ID, have wire.Intents, want string) {
+		t.Helper()
+		if got := string(e.For(&View{User: user, Intents: have})); got != want {
+			t.Errorf("user %s with %d gets %s", user, have, got)
+		}
+	}
+	f(102, wire.IntentMessageContent, "all")
+	f(102, wire.IntentGuildMessages, "bare")
+	f(100, wire.IntentGuildMessages, "all")
+	f(101, wire.IntentGuildMessages, "all")
+	direct := &Event{Body: []byte("all"), Bare: func() []byte { return []byte("bare") }}
+	if got := string(direct.For(&View{User: 102})); got != "all" {
+		t.Errorf("a direct message is %s", got)
+	}
+}
+
+// TestDiff_LeadsFromViewToView: whoever was told all steps sees what the target shows, and after the first j of them the
+// rest of the way is the rest of the steps.
+func TestDiff_LeadsFromViewToView(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := classes{}
+		from, to := drawView(t, c, 100, wire.IntentGuilds), drawView(t, c, 100, wire.IntentGuilds)
+		steps := Diff(from, to)
+		j := rapid.IntRange(0, len(steps)).Draw(t, "told")
+		rest := Diff(Walk(from, to, steps[:j]), to)
+		if diff := cmp.Diff(append([]Step{}, steps[j:]...), append([]Step{}, rest...)); diff != "" {
+			t.Fatalf("after %d of %v: %s", j, steps, diff)
+		}
+		end := Walk(from, to, steps)
+		if len(end.Guilds) != len(to.Guilds) {
+			t.Fatalf("%d guilds at the end, want %d", len(end.Guilds), len(to.Guilds))
+		}
+		for g, class := range to.Guilds {
+			if end.Guilds[g] == nil || end.Guilds[g].Key() != class.Key() {
+				t.Fatalf("guild %s is not as it should be", g)
+			}
+		}
+	})
+}
+
+func TestDiff_IsSilentWithoutTheIntent(t *testing.T) {
+	t.Parallel()
+	from := &View{User: 100, Intents: wire.IntentGuildMessages, Guilds: map[id.ID]*Class{}}
+	if steps := Diff(from, from.With(1, NewClass(1, channels))); steps != nil {
+		t.Errorf("got %v", steps)
+	}
+}
+
+// TestRing_GivesWhatItHasOrSaysNo against a list that forgets nothing.
+func TestRing_GivesWhatItHasOrSaysNo(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		limit, bytes := rapid.IntRange(1, 8).Draw(t, "count"), rapid.IntRange(1, 40).Draw(t, "bytes")
+		floor := bus.Position{Ms: 5}
+		r := NewRing[int](floor, limit, bytes)
+		type entry struct {
+			pos   bus.Position
+			bytes int
+		}
+		var all []entry
+		for i := range rapid.IntRange(0, 40).Draw(t, "appends") {
+			e := entry{pos: bus.Position{Ms: 6 + uint64(i)}, bytes: rapid.IntRange(0, 12).Draw(t, "size")}
+			all = append(all, e)
+			r.Append(e.pos, i, e.bytes)
+		}
+		kept, sum := 0, 0
+		for i := len(all) - 1; i >= 0 && kept < limit && (kept == 0 || sum+all[i].bytes <= bytes); i-- {
+			sum += all[i].bytes
+			kept++
+		}
+		for ms := uint64(4); ms < 50; ms++ {
+			p := bus.Position{Ms: ms}
+			records, ok := r.Since(Behind(p))
+			want := !p.Less(floor) && (len(all) == kept || !p.Less(all[len(all)-kept-1].pos))
+			if ok != want {
+				t.Fatalf("since %s: ok %v, want %v", p, ok, want)
+			}
+			if !ok {
+				continue
+			}
+			from := slices.IndexFunc(all, func(e entry) bool { return !e.pos.Less(p) })
+			if from < 0 {
+				from = len(all)
+			}
+			if len(records) != len(all)-max(from, len(all)-kept) {
+				t.Fatalf("since %s: %d records", p, len(records))
+			}
+		}
+		if _, ok := r.Since(Before(floor)); ok {
+			t.Fatal("what was at the floor is not there")
+		}
+	})
+}
+
+// BenchmarkSend charges for finding the sessions of one message in one channel and offering it to them.
+func BenchmarkSend(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h, c := New(), NewClass(1, channels)
+			for i := range n {
+				h.Attach(&counter{}, &View{User: id.ID(1000 + i), Intents: wire.IntentsAll, Guilds: map[id.ID]*Class{1: c}})
+			}
+			e := &Event{Guild: 1, Channel: 10, Intents: wire.IntentGuildMessages}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Send(e)
+			}
+		})
+	}
+}
+
+type counter struct{ n int }
+
+func (c *counter) Offer(*Event) bool { c.n++; return true }

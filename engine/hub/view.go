@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// Class is what some members see of a guild. It is immutable and shared by all who see the same.
+type Class struct {
+	Guild id.ID
+	seen  map[id.ID]struct{}
+	key   string
+}
+
+// NewClass is the class of those who see these channels.
+func NewClass(guild id.ID, channels []id.ID) *Class {
+	sorted := slices.Clone(channels)
+	slices.Sort(sorted)
+	c := &Class{Guild: guild, seen: make(map[id.ID]struct{}, len(sorted))}
+	key := make([]byte, 0, 8*len(sorted))
+	for _, channel := range sorted {
+		c.seen[channel] = struct{}{}
+		key = binary.BigEndian.AppendUint64(key, uint64(channel))
+	}
+	c.key = string(key)
+	return c
+}
+
+// Key is equal for classes of one guild that see the same.
+func (c *Class) Key() string { return c.key }
+
+// Sees says whether a channel is visible.
+func (c *Class) Sees(channel id.ID) bool {
+	_, ok := c.seen[channel]
+	return ok
+}
+
+// View is what one session may get. It is immutable: a change makes a new one.
+type View struct {
+	User id.ID
+	Bot  bool
+	// Intents that the session asked for; users who asked for none have all.
+	Intents wire.Intents
+	Guilds  map[id.ID]*Class
+}
+
+// With is the view with another class in a guild; nil takes the guild away.
+func (v *View) With(guild id.ID, c *Class) *View {
+	next := *v
+	next.Guilds = make(map[id.ID]*Class, len(v.Guilds)+1)
+	maps.Copy(next.Guilds, v.Guilds)
+	if c == nil {
+		delete(next.Guilds, guild)
+	} else {
+		next.Guilds[guild] = c
+	}
+	return &next
+}
+
+// Visible says whether a session with this view gets the event. It is pure: the live fan-out, counting and replay all rest
+// on the same answer.
+func Visible(e *Event, v *View) bool {
+	if e.Guild == 0 {
+		return reaches(e, v.User) && wants(e, v.Intents)
+	}
+	c, in := v.Guilds[e.Guild]
+	return in && reaches(e, v.User) && shows(e, c, v.Intents)
+}
+
+// shows is the part of Visible that is the same for a whole group.
+func shows(e *Event, c *Class, have wire.Intents) bool {
+	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel))
+}
+
+func wants(e *Event, have wire.Intents) bool { return e.Intents == 0 || e.Intents&have != 0 }
+
+// reaches is the part of Visible that is about the single user.
+func reaches(e *Event, user id.ID) bool {
+	return user != e.Except && (e.User == 0 || e.User == user)
+}
+
+// Kind says what a Step does.
+type Kind int
+
+// The kinds of Step, in the order in which they are dispatched.
+const (
+	GuildLost Kind = iota
+	ChannelLost
+	GuildGained
+	ChannelGained
+)
+
+// Step is one dispatch of a change of view. Channel is 0 when the step is about a guild.
+type Step struct {
+	Kind           Kind
+	Guild, Channel id.ID
+}
+
+// Diff is what a session must be told to come from one view to another, always in the same order. Without the intent for
+// guilds it is told nothing.
+func Diff(from, to *View) []Step {
+	if from == to || !to.Intents.Has(wire.IntentGuilds) {
+		return nil
+	}
+	var steps []Step
+	for g, c := range from.Guilds {
+		next, stays := to.Guilds[g]
+		switch {
+		case !stays:
+			steps = append(steps, Step{Kind: GuildLost, Guild: g})
+		case next != c:
+			steps = appendMissing(steps, ChannelLost, c, next)
+			steps = appendMissing(steps, ChannelGained, next, c)
+		}
+	}
+	for g := range to.Guilds {
+		if _, had := from.Guilds[g]; !had {
+			steps = append(steps, Step{Kind: GuildGained, Guild: g})
+		}
+	}
+	slices.SortFunc(steps, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Guild, b.Guild), cmp.Compare(a.Channel, b.Channel))
+	})
+	return steps
+}
+
+// appendMissing appends a step for each channel that a sees and b does not.
+func appendMissing(steps []Step, kind Kind, a, b *Class) []Step {
+	for channel := range a.seen {
+		if !b.Sees(channel) {
+			steps = append(steps, Step{Kind: kind, Guild: a.Guild, Channel: channel})
+		}
+	}
+	return steps
+}
+
+// Walk is the view of somebody who was told these first steps of Diff(from, to).
+func Walk(from, to *View, steps []Step) *View {
+	v := from
+	for _, s := range steps {
+		switch s.Kind {
+		case GuildLost:
+			v = v.With(s.Guild, nil)
+		case GuildGained:
+			v = v.With(s.Guild, to.Guilds[s.Guild])
+		case ChannelLost, ChannelGained:
+			v = v.With(s.Guild, v.Guilds[s.Guild].toggled(s.Channel, s.Kind == ChannelGained))
+		}
+	}
+	return v
+}
+
+func (c *Class) toggled(channel id.ID, visible bool) *Class {
+	channels := make([]id.ID, 0, len(c.seen)+1)
+	for have := range c.seen {
+		if have != channel {
+			channels = append(channels, have)
+		}
+	}
+	if visible {
+		channels = append(channels, channel)
+	}
+	return NewClass(c.Guild, channels)
+}

@@ -1,0 +1,213 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fasthttp/websocket"
+
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// writer is the writing goroutine's own: it numbers, renders and writes whatever waits, with one write for all of it.
+type writer struct {
+	s     *Session
+	trail *Trail // nil until the opening
+	buf   *[]byte
+	spare []item
+}
+
+// run writes until the session is to end, and then says goodbye.
+func (w *writer) run() {
+	defer w.s.guard("writer")
+	for {
+		<-w.s.out.wake
+		if w.s.ended() != nil {
+			break
+		}
+		items := w.s.out.take(w.spare)
+		err := w.all(items)
+		w.s.out.written(items)
+		w.spare = items
+		if err != nil {
+			w.s.fail(err)
+			break
+		}
+	}
+	w.farewell()
+}
+
+func (w *writer) all(items []item) error {
+	w.buf = buffers.Get().(*[]byte)
+	defer func() {
+		putBuffer(w.buf)
+		w.buf = nil
+	}()
+	for _, i := range items {
+		var err error
+		if i.event != nil {
+			err = w.event(i.event)
+		} else {
+			err = i.task.write(w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// event writes a live event. What is not durable repeats the number of what was before it.
+func (w *writer) event(e *hub.Event) error {
+	if !e.Durable {
+		return w.ephemeral(e.Name, e.For(w.trail.view))
+	}
+	return w.dispatch(e.Name, w.trail.event(e), e.For(w.trail.view))
+}
+
+// next writes a dispatch that is numbered but no event of the log.
+func (w *writer) next(name string, body []byte) error { return w.dispatch(name, w.trail.next(), body) }
+
+func (w *writer) ephemeral(name string, body []byte) error {
+	return w.dispatch(name, w.trail.Seq(), body)
+}
+
+func (w *writer) dispatch(name string, seq int64, body []byte) error {
+	dispatchTotal.Inc()
+	*w.buf = appendDispatch(*w.buf, name, seq, body)
+	return w.full()
+}
+
+func (w *writer) full() error {
+	if len(*w.buf) < flushBytes {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *writer) flush() error {
+	if len(*w.buf) == 0 {
+		return nil
+	}
+	err := w.s.until(w.s.conn.SetWriteDeadline, time.Now().Add(w.s.cfg.WriteTimeout))
+	if err == nil {
+		_, err = w.s.conn.Write(*w.buf)
+	}
+	writeTotal.Inc()
+	bytesTotal.Add(len(*w.buf))
+	*w.buf = (*w.buf)[:0]
+	if err != nil {
+		// Half a frame may be out: nothing can follow it.
+		w.s.finish(&ending{code: websocket.CloseAbnormalClosure, silent: true})
+		w.silence()
+		return closing(wire.CloseUnknown, "")
+	}
+	return nil
+}
+
+// silence keeps farewell from writing behind half a frame, also when somebody else has begun to close.
+func (w *writer) silence() {
+	w.s.mu.Lock()
+	w.s.end.silent = true
+	w.s.mu.Unlock()
+	_ = w.s.conn.Close() // wakes the reader; serve closes it again, which does nothing
+}
+
+func (w *writer) farewell() {
+	e := w.s.ended()
+	if e.silent {
+		return
+	}
+	var b []byte
+	if e.farewell != nil {
+		b = appendText(b, e.farewell)
+	}
+	payload := websocket.FormatCloseMessage(e.code, e.reason)
+	b = append(appendHeader(b, frameClose, len(payload)), payload...)
+	_, _ = w.s.conn.Write(b) // a peer that is gone does not miss it
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	_ = w.s.conn.SetReadDeadline(time.Now().Add(w.s.cfg.CloseTimeout)) // else the next read fails, which is as well
+}
+
+// text is a frame that is no dispatch.
+type text []byte
+
+func (t text) write(w *writer) error {
+	*w.buf = appendText(*w.buf, t)
+	return w.full()
+}
+
+// pong answers a ping.
+type pong string
+
+func (p pong) write(w *writer) error {
+	*w.buf = append(appendHeader(*w.buf, framePong, len(p)), p...)
+	return w.full()
+}
+
+// resumedBody is an object: clients look into it.
+var resumedBody = []byte(`{"_trace":[]}`)
+
+func (o *Opening) write(w *writer) error {
+	w.trail = o.Trail
+	if o.First != nil {
+		if err := o.First(w.s.ctx, w.next); err != nil {
+			return fmt.Errorf("begin session: %w", err)
+		}
+		w.trail.settle(o.Point, o.View)
+		return nil
+	}
+	w.trail.rewind(o.From)
+	if err := w.change(o.From.Point, o.View, o.Body); err != nil {
+		return fmt.Errorf("resume session: %w", err)
+	}
+	var failed error
+	hub.After(o.Records, o.From.Point, o.View, func(e *hub.Event) bool {
+		failed = w.event(e)
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	if err := w.ephemeral("RESUMED", resumedBody); err != nil {
+		return err
+	}
+	// What is here goes out before anything is looked up.
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return o.Last(w.s.ctx, w.ephemeral)
+}
+
+func (c *Change) write(w *writer) error {
+	if err := w.change(c.Point, c.View, c.Body); err != nil {
+		return fmt.Errorf("change view: %w", err)
+	}
+	return nil
+}
+
+// stepNames are the dispatches of steps.
+var stepNames = [...]string{
+	hub.GuildLost: "GUILD_DELETE", hub.ChannelLost: "CHANNEL_DELETE", hub.GuildGained: "GUILD_CREATE", hub.ChannelGained: "CHANNEL_CREATE",
+}
+
+func (w *writer) change(p hub.Point, to *hub.View, body func(context.Context, hub.Step) ([]byte, error)) error {
+	steps := hub.Diff(w.trail.view, to)
+	if len(steps) > 0 {
+		w.trail.depart(p, to)
+	}
+	for _, s := range steps {
+		b, err := body(w.s.ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := w.next(stepNames[s.Kind], b); err != nil {
+			return err
+		}
+	}
+	w.trail.settle(p, to)
+	return nil
+}

@@ -1,0 +1,468 @@
+package gateway
+
+import (
+	"context"
+	cryptorand "crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	identifiesTotal = metrics.NewCounter(`xcord_gateway_identifies_total`)
+	resumedTotal    = metrics.NewCounter(`xcord_gateway_resumes_total{result="resumed"}`)
+	resumeUnknown   = metrics.NewCounter(`xcord_gateway_resumes_total{result="unknown"}`)
+	resumeLost      = metrics.NewCounter(`xcord_gateway_resumes_total{result="lost"}`)
+	resumeFuture    = metrics.NewCounter(`xcord_gateway_resumes_total{result="future"}`)
+	attachRetries   = metrics.NewCounter(`xcord_gateway_attach_retries_total`)
+	attachTime      = metrics.NewSummary(`xcord_gateway_attach_seconds`)
+)
+
+const (
+	// largeDefault is when a guild is large for a client that does not say so; what clients say is between 50 and 250.
+	largeDefault, largeMin, largeMax = 50, 50, 250
+	// attachTries bounds how often a session is read again because the user's guilds changed meanwhile.
+	attachTries = 8
+	// looksMax is how many guilds are read at once for one session.
+	looksMax = 8
+	// replayMax bounds what one resume may replay (DESIGN.md section 1, rule 3).
+	replayMax = 20_000
+)
+
+// Identify begins a new session.
+func (s *Service) Identify(ctx context.Context, sub *session.Session, in session.Identify) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	defer cancel()
+	who, err := s.deps.Door.Identify(ctx, in.Token)
+	if err != nil {
+		return err
+	}
+	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
+	if r.shape, err = shapeOf(who.Bot, in); err != nil {
+		return err
+	}
+	s.desk.enter(r, sub)
+	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+		return &session.Opening{
+			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
+			First: func(ctx context.Context, emit session.Emit) error { return s.welcome(ctx, emit, r, in, at) },
+		}
+	})
+	if err != nil {
+		s.desk.drop(r)
+		return err
+	}
+	identifiesTotal.Inc()
+	s.show(ctx, r)
+	return nil
+}
+
+func newSessionID() string {
+	var b [16]byte
+	_, _ = cryptorand.Read(b[:]) // crypto/rand never fails
+	return hex.EncodeToString(b[:])
+}
+
+func shapeOf(bot bool, in session.Identify) (shape, error) {
+	out := shape{bot: bot, intents: wire.IntentsAll, shard: in.Shard, large: largeDefault}
+	switch {
+	case in.Intents != nil:
+		out.intents = *in.Intents
+	case bot:
+		return out, &session.CloseError{Code: wire.CloseBadIntents, Reason: "a bot has to say its intents"}
+	}
+	if in.LargeThreshold != nil {
+		out.large = min(max(*in.LargeThreshold, largeMin), largeMax)
+	}
+	return out, nil
+}
+
+// welcome sends READY and the guilds.
+func (s *Service) welcome(ctx context.Context, emit session.Emit, r *record, in session.Identify, at arrival) error {
+	ready := wire.Ready{
+		V: in.Version, User: selfUser(at.user), SessionID: r.id, ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
+		Application: wire.ReadyApplication{ID: r.user},
+	}
+	if s.public != "" {
+		ready.ResumeGatewayURL = s.public
+	}
+	for _, guild := range at.order {
+		ready.Guilds = append(ready.Guilds, wire.UnavailableGuild{ID: guild, Unavailable: true})
+	}
+	if err := emit("READY", encode(ready)); err != nil {
+		return err
+	}
+	if !r.shape.intents.Has(wire.IntentGuilds) {
+		return nil
+	}
+	paint := s.painter(r)
+	for _, guild := range at.order {
+		body, err := paint.guild(ctx, at.guilds[guild])
+		if err != nil {
+			return err
+		}
+		if err := emit("GUILD_CREATE", body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) painter(r *record) painter {
+	return painter{people: s.people, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
+}
+
+// Resume goes on with a session where its client left off.
+func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resume) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	defer cancel()
+	who, err := s.deps.Door.Identify(ctx, in.Token)
+	if err != nil {
+		return err
+	}
+	r := s.desk.claim(in.SessionID, who.User, sub)
+	if r == nil {
+		resumeUnknown.Inc()
+		return session.ErrInvalid
+	}
+	place, err := s.locate(r, in.Seq)
+	switch {
+	case errors.Is(err, session.ErrFuture):
+		resumeFuture.Inc()
+		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
+	case err != nil:
+		return s.lost(ctx, r)
+	}
+	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+		records, ok := s.core.ring.Since(place.Point) // attach holds the lock
+		if !ok {
+			return nil
+		}
+		paint := s.painter(r)
+		return &session.Opening{
+			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place, Records: records,
+			Body: paint.steps(nil, at.guilds),
+			Last: s.people.presencesAfter(r.user, at.all(), paint.presences),
+		}
+	})
+	if errors.Is(err, session.ErrLost) {
+		return s.lost(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	resumedTotal.Inc()
+	s.show(ctx, r)
+	return nil
+}
+
+// locate finds where the client stands, and refuses when there would be too much to replay.
+func (s *Service) locate(r *record, seq int64) (session.Place, error) {
+	place, err := r.trail.Locate(seq, s.core.since)
+	if err != nil {
+		return place, err
+	}
+	records, ok := s.core.since(place.Point)
+	if !ok {
+		return place, session.ErrLost
+	}
+	n := 0
+	hub.After(records, place.Point, place.View, func(*hub.Event) bool {
+		n++
+		return n <= replayMax
+	})
+	if n > replayMax {
+		return place, session.ErrLost
+	}
+	return place, nil
+}
+
+// lost gives a session up.
+func (s *Service) lost(ctx context.Context, r *record) error {
+	resumeLost.Inc()
+	s.desk.drop(r)
+	s.show(ctx, r)
+	return session.ErrInvalid
+}
+
+// arrival is what a session is attached with: the world at one position.
+type arrival struct {
+	pos    bus.Position
+	user   wire.User
+	view   *hub.View
+	order  []id.ID // of guilds
+	guilds map[id.ID]sight
+}
+
+func (a arrival) all() []sight {
+	out := make([]sight, 0, len(a.order))
+	for _, guild := range a.order {
+		out = append(out, a.guilds[guild])
+	}
+	return out
+}
+
+// errAgain means that what was read does not fit the position any more.
+var errAgain = errors.New("the user's guilds have changed meanwhile")
+
+// attach reads what the user sees, brings it forward to the core's position, and begins the session there. open makes the opening,
+// under the lock; nil for session.ErrLost.
+func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, open func(arrival) *session.Opening) error {
+	defer attachTime.UpdateDuration(time.Now())
+	for range attachTries {
+		look, err := s.look(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := s.deps.Tail.WaitFor(ctx, look.pos); err != nil {
+			return err
+		}
+		err = s.core.attach(sub, r, look, s.painter(r), open)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		attachRetries.Inc()
+	}
+	return fault.Unavailable(errAgain, time.Second)
+}
+
+// look is what was read of a user, at several positions of which pos is the latest.
+type look struct {
+	pos    bus.Position
+	user   roster.UserState
+	guilds map[id.ID]roster.GuildState
+}
+
+func (s *Service) look(ctx context.Context, r *record) (look, error) {
+	user, err := s.deps.Roster.LookUser(ctx, r.user)
+	if err != nil {
+		return look{}, err
+	}
+	if !user.Known {
+		return look{}, fault.Unauthorized()
+	}
+	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}}
+	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.has(g) })
+	states := make([]roster.GuildState, len(user.Guilds))
+	var reads errgroup.Group
+	reads.SetLimit(looksMax)
+	for i, guild := range user.Guilds {
+		reads.Go(func() (err error) {
+			states[i], err = s.deps.Roster.LookGuild(ctx, guild, r.user)
+			return err
+		})
+	}
+	if err := reads.Wait(); err != nil {
+		return look{}, err
+	}
+	for i, guild := range user.Guilds {
+		out.guilds[guild] = states[i]
+		if out.pos.Less(states[i].Pos) {
+			out.pos = states[i].Pos
+		}
+	}
+	return out, nil
+}
+
+// has says whether a guild belongs to the session's shard.
+func (s shape) has(guild id.ID) bool {
+	return s.shard == nil || int(uint64(guild)>>22%uint64(s.shard[1])) == s.shard[0]
+}
+
+// attach begins a session at the core's position, which is not before that of the look.
+func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) *session.Opening) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pos.Less(l.pos) {
+		c.pos = l.pos // there was no entry in between
+	}
+	if err := c.unmoved(l.user, r.user); err != nil {
+		return err
+	}
+	at := arrival{
+		pos: c.pos, user: l.user.User, guilds: map[id.ID]sight{},
+		view: &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Guilds: map[id.ID]*hub.Class{}},
+	}
+	for guild, state := range l.guilds {
+		cp, err := c.settle(guild, state, r.user)
+		if err != nil {
+			return err
+		}
+		if cp == nil {
+			continue
+		}
+		class := cp.classOf(r.user)
+		at.view.Guilds[guild] = class
+		at.guilds[guild] = sight{guild: cp.guild, member: cp.members[r.user], class: class}
+	}
+	at.order = slices.Sorted(maps.Keys(at.guilds))
+	opening := open(at)
+	if opening == nil {
+		return session.ErrLost
+	}
+	if !sub.Begin(opening) {
+		return context.Canceled
+	}
+	c.hub.Attach(sub, at.view)
+	c.seats[sub] = seat{record: r, paint: paint}
+	return nil
+}
+
+// unmoved answers errAgain when the user came into a guild or went out of one since they were read.
+func (c *core) unmoved(read roster.UserState, user id.ID) error {
+	records, ok := c.cold.Since(hub.Behind(read.Pos))
+	if !ok {
+		return errAgain
+	}
+	for _, rec := range records {
+		e := rec.Value
+		if !read.Pos.Less(e.Pos) {
+			continue
+		}
+		switch e.Type {
+		case wire.MemberJoined, wire.MemberRemoved:
+			if e.User == user {
+				return errAgain
+			}
+		case wire.UserUpdated, wire.UserDeleted:
+			if e.User == user {
+				return errAgain
+			}
+		case wire.ServerCreated:
+			if founded(e, user) {
+				return errAgain
+			}
+		}
+	}
+	return nil
+}
+
+// founded says whether a new guild begins with a user in it.
+func founded(e bus.Entry, user id.ID) bool {
+	p, err := payload[wire.ServerCreatedPayload](e)
+	if err != nil {
+		return true // read it again from where it was understood
+	}
+	return slices.ContainsFunc(p.Members, func(m wire.MemberRecord) bool { return m.UserID == user })
+}
+
+// settle returns the copy of a guild with the record of a user, both at the core's position: the one that is there, or what was
+// read, brought forward. nil when the user is not a member.
+func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied, error) {
+	cp := c.guilds[guild]
+	if cp != nil && cp.members[user] != nil {
+		return cp, nil
+	}
+	g, m := state.Guild, state.Members[user]
+	records, ok := c.cold.Since(hub.Behind(state.Pos))
+	if !ok {
+		return nil, errAgain
+	}
+	for _, rec := range records {
+		e := rec.Value
+		if e.Guild != guild || !state.Pos.Less(e.Pos) {
+			continue
+		}
+		var err error
+		if g, err = roster.Fold(g, e); err == nil {
+			m, err = roster.FoldMember(m, user, e)
+		}
+		if err != nil {
+			slog.Warn("guild has to be read again", "guild", guild.String(), "entry", e.Pos.String(), "err", err)
+			return nil, errAgain
+		}
+	}
+	if g == nil || m == nil {
+		return nil, nil
+	}
+	if cp == nil {
+		cp = newCopy(g)
+		c.guilds[guild] = cp
+	}
+	cp.members[user] = m
+	return cp, nil
+}
+
+// sees is the guild as a session sees it.
+func (c *core) sees(sub *session.Session, guild id.ID) (*roster.Guild, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st, attached := c.seats[sub]
+	if !attached || c.hub.View(st.record.user, sub).Guilds[guild] == nil {
+		return nil, false
+	}
+	return c.guilds[guild].guild, true
+}
+
+func (c *core) detach(sub *session.Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st, attached := c.seats[sub]; attached {
+		delete(c.seats, sub)
+		c.hub.Detach(st.record.user, sub)
+	}
+}
+
+// Detach ends a connection's part in a session.
+func (s *Service) Detach(sub *session.Session, resumable bool) {
+	s.core.detach(sub)
+	r := s.desk.leave(sub, resumable, s.cfg.Now())
+	if r == nil || resumable {
+		return // resumable ones show as online for a while, see sweep
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.StartTimeout) // the connection's own has ended
+	defer cancel()
+	s.show(ctx, r)
+}
+
+// statusOf is what a client shows as that says so; one that says nothing is online.
+func statusOf(said string) presence.Status {
+	if said == "" {
+		return presence.Online
+	}
+	return presence.Status(said)
+}
+
+// show brings to presence how a session shows, whatever has become of that meanwhile: a session may be resumed at the moment
+// when it is given up. What does not get through is repeated by presence itself.
+func (s *Service) show(ctx context.Context, r *record) {
+	for want := s.desk.shown(r); ; {
+		var err error
+		if want == "" {
+			err = s.deps.Presence.Remove(ctx, r.id)
+		} else {
+			err = s.deps.Presence.Set(ctx, r.user, r.id, want)
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("presence is told later", "err", err)
+		}
+		now := s.desk.shown(r)
+		if now == want {
+			return
+		}
+		want = now
+	}
+}
+
+// Presence applies op 3.
+func (s *Service) Presence(ctx context.Context, sub *session.Session, status string) error {
+	if r := s.desk.say(sub, statusOf(status)); r != nil {
+		s.show(ctx, r)
+	}
+	return nil
+}

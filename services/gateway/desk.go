@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// record is a session as it outlives its connection.
+type record struct {
+	id    string
+	user  id.ID
+	login string // the login session whose token it was; empty for bots
+	shape shape
+	trail *session.Trail // the owner's writer's own
+
+	// The desk guards what follows.
+	status presence.Status  // what the client said of itself
+	owner  *session.Session // nil: the connection is gone
+	gone   time.Time        // since when
+	hidden bool             // gone for so long that the user does not show as online for it
+}
+
+// shape is what a session asked for when it identified.
+type shape struct {
+	bot     bool
+	intents wire.Intents
+	shard   *[2]int // for which guilds; nil for all
+	large   int
+}
+
+// desk keeps the sessions that are open and those that may come back. Safe for concurrent use.
+type desk struct {
+	window time.Duration
+	max    int
+
+	mu      sync.Mutex // guards everything below
+	records map[string]*record
+	owned   map[*session.Session]*record
+	// left are the sessions whose connection has gone, in that order; those that came back or ended meanwhile too.
+	left []departure
+}
+
+type departure struct {
+	record *record
+	gone   time.Time
+}
+
+func newDesk(window time.Duration, limit int) *desk {
+	return &desk{window: window, max: limit, records: map[string]*record{}, owned: map[*session.Session]*record{}}
+}
+
+// waiting is how many sessions could be resumed and are not open.
+func (d *desk) waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.records) - len(d.owned)
+}
+
+// enter adds a session that is open.
+func (d *desk) enter(r *record, owner *session.Session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.owner = owner
+	d.records[r.id] = r
+	d.owned[owner] = r
+}
+
+// claim makes s the owner of a user's session and waits until a connection that had it is gone. It returns nil when the
+// user has no such session.
+func (d *desk) claim(name string, user id.ID, s *session.Session) *record {
+	d.mu.Lock()
+	r := d.records[name]
+	if r == nil || r.user != user {
+		d.mu.Unlock()
+		return nil
+	}
+	before := r.owner
+	r.owner, r.hidden = s, false
+	delete(d.owned, before)
+	d.owned[s] = r
+	d.mu.Unlock()
+	if before == nil {
+		return r
+	}
+	before.Close(wire.CloseUnknown, "resumed elsewhere")
+	// Without an end of its own, also when s closes meanwhile: whoever claims the session next waits for s alone. A connection that
+	// is closed goes within twice its CloseTimeout.
+	<-before.Done()
+	return r
+}
+
+// leave notes that a connection has gone. It returns the session that it had, nil when it had none (any more), and
+// forgets it unless it can be resumed.
+func (d *desk) leave(s *session.Session, resumable bool, now time.Time) *record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.owned[s]
+	if r == nil {
+		return nil
+	}
+	delete(d.owned, s)
+	r.owner = nil
+	if !resumable {
+		delete(d.records, r.id)
+		return r
+	}
+	r.gone = now
+	d.left = append(d.left, departure{record: r, gone: now})
+	return r
+}
+
+// say notes what the client of an open session says of itself, and returns the session; nil when there is none.
+func (d *desk) say(s *session.Session, status presence.Status) *record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.owned[s]
+	if r != nil {
+		r.status = status
+	}
+	return r
+}
+
+// shown is how a session shows at present; "" when it does not.
+func (d *desk) shown(r *record) presence.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records[r.id] != r || r.hidden {
+		return ""
+	}
+	return r.status
+}
+
+// drop forgets a session that cannot be resumed.
+func (d *desk) drop(r *record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.records, r.id)
+	delete(d.owned, r.owner)
+}
+
+// sweep forgets sessions that nobody came back for, and returns those that have just been away since longer than quiet.
+func (d *desk) sweep(now, quiet time.Time) (silent []*record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.left) > 0 && (now.Sub(d.left[0].gone) > d.window || len(d.left) > d.max) {
+		if r := d.left[0].record; r.away(d.left[0]) {
+			delete(d.records, r.id)
+			if !r.hidden {
+				r.hidden = true
+				silent = append(silent, r)
+			}
+		}
+		d.left = d.left[1:]
+	}
+	for _, l := range d.left {
+		if l.gone.After(quiet) {
+			break
+		}
+		if r := l.record; r.away(l) && !r.hidden {
+			r.hidden = true
+			silent = append(silent, r)
+		}
+	}
+	return silent
+}
+
+// away says whether a session is away since this departure.
+func (r *record) away(l departure) bool { return r.owner == nil && r.gone.Equal(l.gone) }

@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	fanoutTime    = metrics.NewSummary(`xcord_gateway_fanout_seconds`)
+	panicsTotal   = metrics.NewCounter(`xcord_gateway_entry_panics_total`)
+	typingDropped = metrics.NewCounter(`xcord_gateway_typing_dropped_total`)
+)
+
+// handleEntries is called by the tail, in order.
+func (s *Service) handleEntries(ctx context.Context, entries []bus.Entry) error {
+	defer fanoutTime.UpdateDuration(time.Now())
+	for _, e := range entries {
+		if err := s.handleEntry(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handleEntry survives an entry that nobody expected: clients miss one event, which is counted, instead of all.
+func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicsTotal.Inc()
+			slog.Error("BUG: entry panicked", "entry", e.Pos.String(), "type", string(e.Type), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	var loaded *roster.GuildState
+	var extra []*hub.Event
+	switch {
+	case s.core.wants(e):
+		state, err := s.insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
+			return s.deps.Roster.LookGuild(ctx, e.Guild, e.User)
+		})
+		if err != nil {
+			return err
+		}
+		loaded = &state
+	case e.Type == wire.UserUpdated:
+		if extra, err = s.memberUpdates(ctx, e); err != nil {
+			return err
+		}
+	}
+	if s.core.take(e, loaded, extra) {
+		state, err := s.insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
+			return s.deps.Roster.LookGuild(ctx, e.Guild, s.core.members(e.Guild)...)
+		})
+		if err != nil {
+			return err
+		}
+		s.core.replace(e.Guild, state)
+	}
+	if e.Type == wire.UserDeleted {
+		s.core.expel(e.User, identity.AllSessions)
+	}
+	return nil
+}
+
+// insist reads until it can: an outage of Redis stops the tail as well, and skipping the entry would leave a copy wrong.
+func (s *Service) insist(ctx context.Context, read func(context.Context) (roster.GuildState, error)) (roster.GuildState, error) {
+	pause := 20 * time.Millisecond
+	for {
+		state, err := read(ctx)
+		if err == nil {
+			return state, nil
+		}
+		slog.Warn("a guild cannot be read", "err", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return state, fmt.Errorf("read a guild: %w", err)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// memberUpdates tells the guilds of a user that the user is called differently now.
+func (s *Service) memberUpdates(ctx context.Context, e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.UserChangedPayload](e)
+	if err != nil {
+		slog.Error("entry cannot be told to clients", "entry", e.Pos.String(), "type", string(e.Type), "err", err)
+		return nil, nil
+	}
+	guilds, err := s.deps.Roster.GuildsOf(ctx, e.User)
+	if err != nil {
+		// The name is looked up again wherever it is shown; only this hint is missing.
+		slog.Warn("guilds of a user cannot be read", "err", err)
+		return nil, nil
+	}
+	var events []*hub.Event
+	for _, guild := range guilds {
+		if !s.core.watches(guild) {
+			continue
+		}
+		state, err := s.deps.Roster.LookGuild(ctx, guild, e.User)
+		if err != nil {
+			slog.Warn("a guild cannot be read", "err", err)
+			continue
+		}
+		if m := state.Members[e.User]; m != nil {
+			member := m.Member(p.User)
+			member.GuildID = guild
+			events = append(events, memberUpdate(guild, member)...)
+		}
+	}
+	return events, nil
+}
+
+func (c *core) watches(guild id.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.guilds[guild] != nil
+}
+
+// revoked closes the sockets of a login session that has ended. It is called by the goroutine that listens.
+func (s *Service) revoked(r identity.Revoked) { s.core.expel(r.User, r.Session) }
+
+func (c *core) expel(user id.ID, login string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hub.Views(user, func(sub hub.Subscriber, _ *hub.View) {
+		s := sub.(*session.Session)
+		if login == identity.AllSessions || c.seats[s].record.login == login {
+			s.Close(wire.CloseAuthenticationFailed, "session ended")
+		}
+	})
+}
+
+const (
+	// typingTopic is where services tell of TypingStart.
+	typingTopic = "typing"
+	// typingMax bounds what waits to be told; what is more is dropped, because it is over before it would be told.
+	typingMax = 1024
+)
+
+// receiveTyping is called by the goroutine that reads the connection and does not block.
+func (s *Service) receiveTyping(body []byte) {
+	select {
+	case s.typing <- body:
+	default:
+		typingDropped.Inc()
+	}
+}
+
+func (s *Service) tellTyping(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case body := <-s.typing:
+			t, err := typingOf(body)
+			if err != nil || t.GuildID == 0 {
+				slog.Warn("a typing signal cannot be told", "err", err)
+				continue
+			}
+			s.core.send(&hub.Event{
+				Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: body,
+			})
+		}
+	}
+}
+
+// presenceChanged tells those who share a guild with a user, but not the user.
+func (s *Service) presenceChanged(ctx context.Context, changes []presence.Change) {
+	for _, c := range changes {
+		guilds, err := s.deps.Roster.GuildsOf(ctx, c.User)
+		if err != nil {
+			// Presence is a hint: who comes later reads it as it is.
+			slog.Warn("a presence cannot be told", "err", err)
+			continue
+		}
+		events := make([]*hub.Event, 0, len(guilds))
+		for _, guild := range guilds {
+			events = append(events, &hub.Event{
+				Name: "PRESENCE_UPDATE", Intents: wire.IntentGuildPresences, Guild: guild, Except: c.User,
+				Body: encode(presenceOf(c.User, guild, c.Status)),
+			})
+		}
+		s.core.send(events...)
+	}
+}

@@ -1,0 +1,209 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// expand makes the events of an entry that are the same for all who get them. What a change of view says (GUILD_CREATE,
+// CHANNEL_DELETE and the like) is not among them. guild is the guild behind the entry; nil when nobody here watches it, and then
+// only messages are expanded, for those who come back to a guild that they joined while they were away.
+func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
+	switch e.Type {
+	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
+		return expandMessage(e)
+	case wire.UserUpdated:
+		p, err := payload[wire.UserChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+	}
+	if guild == nil {
+		return nil, nil
+	}
+	switch e.Type {
+	case wire.ServerUpdated:
+		return []*hub.Event{guildEvent(e, "GUILD_UPDATE", wire.IntentGuilds, publicGuild(guild))}, nil
+	case wire.ChannelUpdated:
+		p, err := payload[wire.ChannelChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, p.Channel)
+		ev.Channel = p.Channel.ID
+		return []*hub.Event{ev}, nil
+	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
+		return expandRole(e)
+	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:
+		return expandMember(e)
+	case wire.InviteCreated, wire.InviteDeleted:
+		return expandInvite(e)
+	}
+	return nil, nil
+}
+
+func payload[T any](e bus.Entry) (*T, error) {
+	p := new(T)
+	if err := json.Unmarshal(e.Body, p); err != nil {
+		return nil, fmt.Errorf("payload of %s: %w", e.Type, err)
+	}
+	return p, nil
+}
+
+// encode encodes a struct of package wire, which always can be.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return b
+}
+
+func guildEvent(e bus.Entry, name string, intent wire.Intents, body any) *hub.Event {
+	return &hub.Event{Name: name, Intents: intent, Guild: e.Guild, Body: encode(body)}
+}
+
+func expandMessage(e bus.Entry) ([]*hub.Event, error) {
+	ev := &hub.Event{Intents: wire.IntentGuildMessages, Guild: e.Guild, Channel: e.Channel}
+	if e.Guild == 0 {
+		// Direct channels have their recipients in the topic; without one there is nobody to tell.
+		if e.User == 0 {
+			return nil, nil
+		}
+		ev.Intents, ev.Channel, ev.User = wire.IntentDirectMessages, 0, e.User
+	}
+	switch e.Type {
+	case wire.MessageSent:
+		p, err := payload[wire.MessageSentPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		ev.Name = "MESSAGE_CREATE"
+		return fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
+			Message: p.Message, Author: p.Author, Member: p.Member, ChannelType: p.ChannelType, Mentions: p.Mentions,
+		})
+	case wire.MessageUpdated:
+		p, err := payload[wire.MessageUpdatedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		ev.Name = "MESSAGE_UPDATE"
+		return fillMessage(ev, p.MessageID, *p)
+	}
+	p, err := payload[wire.MessageDeletedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.IDs) == 1 {
+		ev.Name = "MESSAGE_DELETE"
+		ev.Body = encode(wire.MessageDelete{ID: p.IDs[0], ChannelID: e.Channel, GuildID: e.Guild})
+		return []*hub.Event{ev}, nil
+	}
+	ev.Name = "MESSAGE_DELETE_BULK"
+	ev.Body = encode(wire.MessageDeleteBulk{IDs: p.IDs, ChannelID: e.Channel, GuildID: e.Guild})
+	return []*hub.Event{ev}, nil
+}
+
+// fillMessage splices a message together, without encoding it again. Only when the first session without the content intent gets
+// it, it is decoded.
+func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]*hub.Event, error) {
+	var author struct {
+		ID id.ID `json:"id"`
+	}
+	if err := json.Unmarshal(p.Author, &author); err != nil {
+		return nil, fmt.Errorf("author of message %s: %w", message, err)
+	}
+	splice := func(rest []byte) []byte {
+		b := make([]byte, 0, len(rest)+len(p.Author)+len(p.Member)+160)
+		return wire.AppendMessageEvent(b, message, ev.Guild, p.ChannelType, p.Author, p.Member, rest)
+	}
+	ev.Author, ev.Mentions = author.ID, p.Mentions
+	ev.Body = splice(p.Message)
+	ev.Bare = sync.OnceValue(func() []byte {
+		rest, err := wire.Redact(p.Message)
+		if err != nil {
+			// It is an object, or splice would have failed; what is odd in it stays in it.
+			rest = []byte(`{"content":"","embeds":[],"attachments":[],"components":[],"mentions":[],"mention_roles":[]}`)
+		}
+		return splice(rest)
+	})
+	return []*hub.Event{ev}, nil
+}
+
+func expandRole(e bus.Entry) ([]*hub.Event, error) {
+	if e.Type == wire.RoleDeleted {
+		p, err := payload[wire.RoleDeletedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return []*hub.Event{guildEvent(e, "GUILD_ROLE_DELETE", wire.IntentGuilds, wire.GuildRoleDelete{GuildID: e.Guild, RoleID: p.RoleID})}, nil
+	}
+	p, err := payload[wire.RoleChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	name := "GUILD_ROLE_UPDATE"
+	if e.Type == wire.RoleCreated {
+		name = "GUILD_ROLE_CREATE"
+	}
+	return []*hub.Event{guildEvent(e, name, wire.IntentGuilds, wire.GuildRole{GuildID: e.Guild, Role: p.Role})}, nil
+}
+
+func expandMember(e bus.Entry) ([]*hub.Event, error) {
+	if e.Type == wire.MemberRemoved {
+		p, err := payload[wire.MemberRemovedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return []*hub.Event{guildEvent(e, "GUILD_MEMBER_REMOVE", wire.IntentGuildMembers, wire.MemberGone{GuildID: e.Guild, User: p.User})}, nil
+	}
+	p, err := payload[wire.MemberChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	m := p.Member.Member(p.User)
+	m.GuildID = e.Guild
+	if e.Type == wire.MemberJoined {
+		// Who joins gets the guild itself.
+		ev := guildEvent(e, "GUILD_MEMBER_ADD", wire.IntentGuildMembers, m)
+		ev.Except = e.User
+		return []*hub.Event{ev}, nil
+	}
+	return memberUpdate(e.Guild, m), nil
+}
+
+// memberUpdate tells of a member: others who have the intent, and the member itself in any case.
+func memberUpdate(guild id.ID, m wire.Member) []*hub.Event {
+	body := encode(m)
+	return []*hub.Event{
+		{Name: "GUILD_MEMBER_UPDATE", Intents: wire.IntentGuildMembers, Guild: guild, Except: m.User.ID, Body: body},
+		{Name: "GUILD_MEMBER_UPDATE", Guild: guild, User: m.User.ID, Body: body},
+	}
+}
+
+func expandInvite(e bus.Entry) ([]*hub.Event, error) {
+	if e.Type == wire.InviteDeleted {
+		p, err := payload[wire.InviteDeletedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		ev := guildEvent(e, "INVITE_DELETE", wire.IntentGuildInvites, wire.InviteDelete{ChannelID: p.ChannelID, GuildID: e.Guild, Code: p.Code})
+		ev.Channel = p.ChannelID
+		return []*hub.Event{ev}, nil
+	}
+	p, err := payload[wire.InviteChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	ev := guildEvent(e, "INVITE_CREATE", wire.IntentGuildInvites, p.Invite.Created())
+	ev.Channel = p.Invite.Channel.ID
+	return []*hub.Event{ev}, nil
+}

@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+const (
+	// membersMax is how many members of a guild GUILD_CREATE looks at: all of one that is not large for the client. For more there is
+	// op 8.
+	membersMax = largeMax
+	// membersFresh is how long a list of members serves, so that ten thousand sessions which come back at once do not read it ten
+	// thousand times. Joining and leaving make a new version of the guild and so a new list; only names can be that old.
+	membersFresh = 2 * time.Second
+)
+
+// people reads who is in a guild and who is online. Safe for concurrent use.
+type people struct {
+	roster   *roster.Roster
+	presence *presence.Presence
+	now      func() time.Time
+
+	mu    sync.Mutex // guards lists, held for no I/O
+	lists map[id.ID]*list
+}
+
+// list is the members of a guild, read once for all who want them at the same time.
+type list struct {
+	mu      sync.Mutex // held while they are read: the others wait for it anyway
+	version int64
+	at      time.Time
+	members []wire.Member
+}
+
+func newPeople(r *roster.Roster, p *presence.Presence, now func() time.Time) *people {
+	return &people{roster: r, presence: p, now: now, lists: map[id.ID]*list{}}
+}
+
+// listsMax bounds the lists kept; the next beyond it drops all, which costs one reading each.
+const listsMax = 1024
+
+// of is the first membersMax members of a guild, as new as the snapshot at least. The slice is shared.
+func (p *people) of(ctx context.Context, g *roster.Guild) ([]wire.Member, error) {
+	p.mu.Lock()
+	l := p.lists[g.ID]
+	if l == nil {
+		if len(p.lists) >= listsMax {
+			clear(p.lists)
+		}
+		l = &list{}
+		p.lists[g.ID] = l
+	}
+	p.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.members != nil && l.version >= g.Version && p.now().Sub(l.at) < membersFresh {
+		return l.members, nil
+	}
+	members, err := p.roster.Members(ctx, g, 0, membersMax)
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	l.version, l.at, l.members = g.Version, p.now(), members
+	return members, nil
+}
+
+// named is a member with its name, for one that is not among the first.
+func (p *people) named(ctx context.Context, m *wire.MemberRecord) (wire.Member, error) {
+	user, err := p.roster.User(ctx, m.UserID)
+	if err != nil {
+		return wire.Member{}, fmt.Errorf("read a user: %w", err)
+	}
+	return m.Member(user), nil
+}
+
+// statuses are those of members who are online.
+func (p *people) statuses(ctx context.Context, members []wire.Member) (map[id.ID]presence.Status, error) {
+	users := make([]id.ID, len(members))
+	for i, m := range members {
+		users[i] = m.User.ID
+	}
+	return p.presence.Statuses(ctx, users)
+}
+
+// Members answers op 8 with at least one chunk. Who is not in the guild gets no answer, as elsewhere.
+func (s *Service) Members(ctx context.Context, sub *session.Session, in wire.RequestMembers) error {
+	for _, guild := range in.GuildID {
+		seen, ok := s.core.sees(sub, guild)
+		if !ok {
+			continue
+		}
+		if err := s.sendMembers(ctx, sub, seen, in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) sendMembers(ctx context.Context, sub *session.Session, g *roster.Guild, in wire.RequestMembers) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	defer cancel()
+	members, missing, err := s.findMembers(ctx, g, in)
+	if err != nil {
+		return err
+	}
+	nonce := in.Nonce
+	if len(nonce) > nonceMax {
+		nonce = "" // longer ones are ignored
+	}
+	count := max(1, (len(members)+wire.MembersPageMax-1)/wire.MembersPageMax)
+	for i := range count {
+		page := members[i*wire.MembersPageMax : min(len(members), (i+1)*wire.MembersPageMax)]
+		chunk := wire.MembersChunk{GuildID: g.ID, Members: page, ChunkIndex: i, ChunkCount: count, Nonce: nonce}
+		if i == 0 {
+			chunk.NotFound = missing
+		}
+		if in.Presences {
+			statuses, err := s.people.statuses(ctx, page)
+			if err != nil {
+				return err
+			}
+			for user, status := range statuses {
+				chunk.Presences = append(chunk.Presences, presenceOf(user, g.ID, status))
+			}
+		}
+		if !sub.Say("GUILD_MEMBERS_CHUNK", encode(chunk)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// nonceMax and idsMax are the limits of op 8.
+const (
+	nonceMax = 32
+	idsMax   = 100
+	// joinedMeanwhile is how many more members there may be than the snapshot knows of.
+	joinedMeanwhile = 1000
+)
+
+// findMembers looks for members by id, or by the beginning of a name; everybody for an empty one without a limit.
+func (s *Service) findMembers(ctx context.Context, g *roster.Guild, in wire.RequestMembers) (found []wire.Member, missing []id.ID, err error) {
+	if len(in.UserIDs) > 0 {
+		return s.membersByID(ctx, g, in.UserIDs[:min(len(in.UserIDs), idsMax)])
+	}
+	query := ""
+	if in.Query != nil {
+		query = strings.ToLower(*in.Query)
+	}
+	limit := in.Limit
+	if limit <= 0 || query != "" && limit > idsMax {
+		limit = idsMax
+		if query == "" {
+			limit = g.MemberCount + joinedMeanwhile // all, also of those who have joined since
+		}
+	}
+	all, err := s.deps.Roster.Members(ctx, g, 0, g.MemberCount+joinedMeanwhile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read members: %w", err)
+	}
+	for _, m := range all {
+		if len(found) == limit {
+			break
+		}
+		if query == "" || strings.HasPrefix(strings.ToLower(m.User.Username), query) ||
+			m.Nick != nil && strings.HasPrefix(strings.ToLower(*m.Nick), query) {
+			found = append(found, m)
+		}
+	}
+	return found, nil, nil
+}
+
+func (s *Service) membersByID(ctx context.Context, g *roster.Guild, ids []id.ID) (found []wire.Member, missing []id.ID, err error) {
+	state, err := s.deps.Roster.LookGuild(ctx, g.ID, ids...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read members: %w", err)
+	}
+	users, err := s.deps.Roster.Users(ctx, ids)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read users: %w", err)
+	}
+	for _, user := range ids {
+		if m := state.Members[user]; m != nil {
+			found = append(found, m.Member(users[user]))
+		} else {
+			missing = append(missing, user)
+		}
+	}
+	return found, missing, nil
+}
+
+// onlineMax bounds what is told after RESUMED.
+const onlineMax = 1000
+
+// presencesAfter tells a session that came back of all who are online in its guilds: it does not know what it has missed.
+func (p *people) presencesAfter(user id.ID, guilds []sight, wanted bool) func(context.Context, session.Emit) error {
+	return func(ctx context.Context, emit session.Emit) error {
+		if !wanted {
+			return nil
+		}
+		sent := 0
+		for _, s := range guilds {
+			members, err := p.of(ctx, s.guild)
+			if err != nil {
+				return err
+			}
+			statuses, err := p.statuses(ctx, members)
+			if err != nil {
+				return err
+			}
+			for other, status := range statuses {
+				if other == user || sent == onlineMax {
+					continue
+				}
+				sent++
+				if err := emit("PRESENCE_UPDATE", encode(presenceOf(other, s.guild.ID, status))); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
+func presenceOf(user, guild id.ID, status presence.Status) wire.Presence {
+	clients := map[string]string{}
+	if status != presence.Offline {
+		clients["web"] = string(status)
+	}
+	return wire.Presence{User: wire.UserRef{ID: user}, GuildID: guild, Status: string(status), ClientStatus: clients}
+}
+
+// typingOf reads a signal of the typing topic.
+func typingOf(body []byte) (wire.TypingStart, error) {
+	var t wire.TypingStart
+	err := json.Unmarshal(body, &t)
+	return t, err
+}

@@ -1,0 +1,219 @@
+// Package gateway is the service behind the WebSocket: it follows the log, keeps copies of the guilds that somebody here
+// watches, turns entries into events, and begins and resumes sessions. It holds no rows, judges no request and writes
+// nothing to the log; what a session may see is the roster's arithmetic, and how a connection behaves is the session's.
+//
+// # One timeline
+//
+// Entries are taken in one after the other, under one lock, which is also held while a session is attached or detached.
+// So a session is attached at one position: nothing up to it and everything after it is dispatched. Nothing that waits is
+// done under the lock: what is needed from Redis is read before, together with a position, and brought forward under it.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
+)
+
+// Config of the gateway. The zero value is ready for use.
+type Config struct {
+	Session session.Config
+	// PublicURL is how clients reach this gateway, http(s) or ws(s); empty: as the request did.
+	PublicURL string
+	// RingMax and RingBytesMax bound the events that sessions can resume from (default 65,536 and 64 MiB).
+	RingMax, RingBytesMax int
+	// ResumeWindow is how long a session without a connection is kept (default 5 min), ResumeMax how many (default 65,536).
+	ResumeWindow time.Duration
+	ResumeMax    int
+	// PresenceGrace is how long a user whose connection broke still shows as online (default 10 s), so that a reconnect is not
+	// told to everybody.
+	PresenceGrace time.Duration
+	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
+	StartTimeout time.Duration
+	// Now is the clock (default time.Now).
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	set := func(n *int, def int) {
+		if *n == 0 {
+			*n = def
+		}
+	}
+	wait := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	set(&c.RingMax, 1<<16)
+	set(&c.RingBytesMax, 64<<20)
+	set(&c.ResumeMax, 1<<16)
+	wait(&c.ResumeWindow, 5*time.Minute)
+	wait(&c.PresenceGrace, 10*time.Second)
+	wait(&c.StartTimeout, 10*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Validate returns every mistake at once.
+func (c Config) Validate() error {
+	errs := []error{c.Session.Validate()}
+	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 {
+		errs = append(errs, errors.New("gateway: limits must not be negative"))
+	}
+	if c.ResumeWindow < 0 || c.PresenceGrace < 0 || c.StartTimeout < 0 {
+		errs = append(errs, errors.New("gateway: times must not be negative"))
+	}
+	if c.PublicURL != "" {
+		if _, err := socketURL(c.PublicURL); err != nil {
+			errs = append(errs, fmt.Errorf("gateway: public URL: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// socketURL is the address of the WebSocket for that of the pages.
+func socketURL(public string) (string, error) {
+	u, err := url.Parse(public)
+	if err != nil {
+		return "", err
+	}
+	switch u.Scheme {
+	case "http", "ws":
+		return "ws://" + u.Host, nil
+	case "https", "wss":
+		return "wss://" + u.Host, nil
+	}
+	return "", fmt.Errorf("scheme %q is none of http, https, ws, wss", u.Scheme)
+}
+
+// Deps are what the gateway is built from. All are required.
+type Deps struct {
+	Log *bus.Log
+	// Tail must be started before the gateway and stopped after it. New subscribes to it: whoever must have an entry earlier, like the
+	// roster of this process, subscribes before.
+	Tail   *bus.Tail
+	Roster *roster.Roster
+	// Presence is started and stopped by the gateway, which subscribes to it.
+	Presence *presence.Presence
+	// Door is asked for who a token belongs to, and tells when a login session ends.
+	Door *identity.Door
+}
+
+// Service is the gateway of this process.
+type Service struct {
+	cfg    Config
+	deps   Deps
+	public string // the WebSocket's address, empty when it is the request's
+
+	core     *core
+	desk     *desk
+	people   *people
+	acceptor *session.Acceptor
+	typing   chan []byte
+
+	on     life.Switch
+	loops  life.Loops
+	gauges *metrics.Set
+}
+
+// New makes the gateway. It panics when something of deps is missing, and when cfg is not valid.
+func New(cfg Config, deps Deps) *Service {
+	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Presence == nil || deps.Door == nil {
+		panic("BUG: the gateway needs all of its deps")
+	}
+	if err := cfg.Validate(); err != nil {
+		panic("BUG: gateway config: " + err.Error())
+	}
+	cfg = cfg.withDefaults()
+	s := &Service{
+		cfg: cfg, deps: deps,
+		core:   newCore(cfg.RingMax, cfg.RingBytesMax),
+		desk:   newDesk(cfg.ResumeWindow, cfg.ResumeMax),
+		people: newPeople(deps.Roster, deps.Presence, cfg.Now),
+		typing: make(chan []byte, typingMax),
+	}
+	if cfg.PublicURL != "" {
+		s.public, _ = socketURL(cfg.PublicURL) // valid
+	}
+	s.acceptor = session.NewAcceptor(cfg.Session, s)
+	s.gauges = metrics.NewSet()
+	s.gauges.NewGauge(`xcord_gateway_connections`, func() float64 { n, _ := s.acceptor.Open(); return float64(n) })
+	s.gauges.NewGauge(`xcord_gateway_sessions`, func() float64 { return float64(s.core.sessions()) })
+	s.gauges.NewGauge(`xcord_gateway_resumable_sessions`, func() float64 { return float64(s.desk.waiting()) })
+	deps.Tail.Subscribe(s.handleEntries)
+	deps.Presence.Subscribe(s.presenceChanged)
+	deps.Door.OnRevoke(s.revoked)
+	return s
+}
+
+// Start begins to accept connections.
+func (s *Service) Start(ctx context.Context) error {
+	return s.on.Start(func() error {
+		if err := s.deps.Presence.Start(ctx); err != nil {
+			return fmt.Errorf("start presence: %w", err)
+		}
+		if err := s.acceptor.Start(ctx); err != nil {
+			s.deps.Presence.Stop()
+			return fmt.Errorf("start gateway: %w", err)
+		}
+		metrics.RegisterSet(s.gauges)
+		s.loops.Go("gateway typing", s.tellTyping)
+		s.loops.Go("gateway signals", func(ctx context.Context) error {
+			return s.deps.Log.Listen(ctx, typingTopic, s.receiveTyping)
+		})
+		s.loops.Go("gateway sweep", s.sweep)
+		return nil
+	})
+}
+
+// Stop tells the clients to reconnect, and ends when all of them have gone.
+func (s *Service) Stop() {
+	s.on.Stop(func() {
+		s.acceptor.Stop()
+		s.loops.Stop()
+		s.deps.Presence.Stop()
+		metrics.UnregisterSet(s.gauges, false)
+	})
+}
+
+// Failed reports a loop that ended by itself.
+func (s *Service) Failed() <-chan error { return s.loops.Failed() }
+
+// sweepEvery is how exactly the ends of grace and window are kept.
+const sweepEvery = time.Second
+
+// sweep forgets what is over.
+func (s *Service) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.sweepOnce(ctx)
+		}
+	}
+}
+
+func (s *Service) sweepOnce(ctx context.Context) {
+	now := s.cfg.Now()
+	for _, r := range s.desk.sweep(now, now.Add(-s.cfg.PresenceGrace)) {
+		s.show(ctx, r)
+	}
+	s.core.sweep(now, s.cfg.ResumeWindow)
+}
