@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that the two servers that xcord runs as its children are on this machine: redis-server 7.0 or newer and
-# PostgreSQL 14 or newer. What is missing is installed from the system's packages when that is possible without asking
+# PostgreSQL 14 or newer; and curl, with which the README's first conversation is held, also by its test. What is missing is installed from the system's packages when that is possible without asking
 # (root, or sudo without a password), in such a way that no system service starts and no database cluster is made.
 # Otherwise one line says what to install, and the exit code is 1. With everything in place it changes nothing.
 set -eu
@@ -35,10 +35,11 @@ have_postgres() {
 missing() {
 	have_redis || printf ' redis-server'
 	have_postgres || printf ' postgresql'
+	command -v curl >/dev/null 2>&1 || printf ' curl'
 }
 
 give_up() {
-	say "xcord needs redis-server $redis_min.0 or newer and PostgreSQL $postgres_min or newer. Please install:$1  (Debian, Ubuntu: apt-get install --no-install-recommends$1)"
+	say "xcord needs redis-server $redis_min.0 or newer, PostgreSQL $postgres_min or newer, and curl. Please install:$1  (Debian, Ubuntu: apt-get install --no-install-recommends$1)"
 	exit 1
 }
 
@@ -81,6 +82,7 @@ install() {
 	# Not started now, and not at the next boot either.
 	if command -v systemctl >/dev/null 2>&1; then
 		for package in "$@"; do
+			[ "$package" != curl ] || continue
 			if [ -d /run/systemd/system ]; then
 				systemctl disable --now "$package.service" >&2
 			else

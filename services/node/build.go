@@ -1,0 +1,148 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
+	"github.com/xcord/xcord/services/auth"
+	"github.com/xcord/xcord/services/gateway"
+	"github.com/xcord/xcord/services/guilds"
+	"github.com/xcord/xcord/services/messaging"
+)
+
+// poolConns are the connections to Postgres that each service has for itself, so that a slow one starves nobody else.
+const poolConns = 8
+
+// build makes the services of this process and says in which order they live. What stands first is started first and
+// stopped last: the copies of the log, then those who answer from them, and the listener at the end.
+func (n *Node) build(ctx context.Context) error {
+	s, sh := n.settings, &n.shared
+	signer, err := token.NewSigner(sh.keys, nil)
+	if err != nil {
+		return err
+	}
+	verifier, err := token.NewVerifier(token.Config{}, sh.keys)
+	if err != nil {
+		return err
+	}
+	door := identity.New(identity.Deps{Tokens: verifier, Roster: sh.roster, Log: sh.bus})
+	n.rest = rest.New(rest.Config{Addr: s.Addr, Internal: !s.Runs(Gateway)},
+		rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Log: n.log})
+
+	// The roster moves before everybody who relies on it.
+	from := sh.bus.Last
+	sh.tail = bus.NewTail(sh.bus, func(ctx context.Context) (bus.Position, error) { return from(ctx) })
+	sh.tail.Subscribe(sh.roster.HandleEntries)
+	sh.tail.Subscribe(door.HandleEntries)
+
+	if err := n.buildCold(ctx); err != nil {
+		return err
+	}
+	if s.Runs(Messaging) {
+		pool, err := n.openPool(ctx)
+		if err != nil {
+			return err
+		}
+		service := messaging.New(messaging.Config{}, messaging.Deps{Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Pool: pool})
+		from = service.Checkpoint
+		n.houses.Add("tail", sh.tail)
+		n.houses.Add(Messaging, service)
+		rest.Bind(n.rest, messaging.Routes, service)
+	} else {
+		n.houses.Add("tail", sh.tail)
+		forward(n, Messaging, messaging.Routes)
+	}
+	n.houses.Add("trimmer", bus.NewTrimmer(sh.bus))
+	n.houses.Add("identity", door)
+	if s.Runs(Gateway) {
+		n.buildGateway(door)
+	}
+	n.houses.Add("rest", n.rest)
+	return nil
+}
+
+// buildCold makes the services whose changes are rows first, and the outbox between those and the log.
+func (n *Node) buildCold(ctx context.Context) error {
+	s, sh := n.settings, &n.shared
+	if s.Runs(Auth) || s.Runs(Guilds) {
+		pool, err := n.openPool(ctx)
+		if err != nil {
+			return err
+		}
+		sh.outbox = roster.NewOutbox(sh.roster, pool)
+		n.houses.Add("outbox", sh.outbox)
+		n.health.Add("postgres", pool.Ping)
+	}
+	if !s.Runs(Auth) {
+		forward(n, Auth, auth.Routes)
+	} else if err := n.buildAuth(ctx); err != nil {
+		return err
+	}
+	if !s.Runs(Guilds) {
+		forward(n, Guilds, guilds.Routes)
+		return nil
+	}
+	pool, err := n.openPool(ctx)
+	if err != nil {
+		return err
+	}
+	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	n.houses.Add(Guilds, service)
+	rest.Bind(n.rest, guilds.Routes, service)
+	return nil
+}
+
+func (n *Node) buildAuth(ctx context.Context) error {
+	sh := &n.shared
+	pool, err := n.openPool(ctx)
+	if err != nil {
+		return err
+	}
+	minter, err := token.NewMinter(token.Config{}, sh.keys)
+	if err != nil {
+		return err
+	}
+	mode := auth.RegistrationClosed
+	if n.settings.registrationOpen() {
+		mode = auth.RegistrationOpen
+	}
+	service := auth.New(auth.Config{Registration: mode},
+		auth.Deps{Log: sh.bus, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter})
+	n.houses.Add(Auth, service)
+	rest.Bind(n.rest, auth.Routes, service)
+	return nil
+}
+
+// forward passes a service's table on to where the service lives; without the gateway nobody asks this process for it.
+func forward[S any](n *Node, name string, table rest.Table[S]) {
+	if n.settings.Runs(Gateway) {
+		rest.Forward(n.rest, table, &rest.Upstream{Addrs: n.settings.upstream(name)})
+	}
+}
+
+func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
+	pool, err := postgres.Open(ctx, postgres.Config{URL: n.shared.postgresURL, MaxConns: poolConns})
+	if err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, pool.Close)
+	return pool, nil
+}
+
+func (n *Node) buildGateway(door *identity.Door) {
+	sh := &n.shared
+	service := gateway.New(gateway.Config{PublicURL: n.settings.PublicURL}, gateway.Deps{
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door,
+		// A gateway that comes back is another one: what its predecessor left behind must run out.
+		Presence: presence.New(sh.volatile, presence.Config{Gateway: rand.Text()}),
+	})
+	n.houses.Add(Gateway, service)
+	service.Mount(n.rest)
+}

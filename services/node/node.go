@@ -1,0 +1,311 @@
+// Package node is one process of XCord: it opens what its services share, starts them in order and stops them in reverse.
+// It is the only one who knows everybody; it holds no logic of any service, and it does not read flags or handle signals.
+//
+// Two nodes can live in one process, as the tests have them: there is no package-level state.
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/obs"
+	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
+)
+
+// startTimeout bounds a start. It is long for the recovery of a large log or database; a healthy start takes seconds.
+const startTimeout = 5 * time.Minute
+
+// socketPathMax is what the kernel takes as the path of a unix socket.
+const socketPathMax = 107
+
+// Node is one process. Start, Stop and Failed are those of a life.Service, except that a node is started once.
+type Node struct {
+	settings *Settings
+	log      *slog.Logger
+	data     string
+
+	health  obs.Health
+	admin   *obs.Admin
+	lock    *dataLock
+	servers life.Group // what the services stand on
+	houses  life.Group // the services, and what they share
+	closers []func()
+	rest    *rest.Server
+	loops   life.Loops
+	shared  shared
+}
+
+// shared is what the services of a process have in common.
+type shared struct {
+	redisURL, redisAdminURL, postgresURL string
+
+	volatile redis.Client
+	bus      *bus.Log
+	tail     *bus.Tail
+	roster   *roster.Roster
+	outbox   *roster.Outbox
+	keys     token.Keys
+}
+
+// New makes a node of valid settings. It does no I/O.
+func New(settings *Settings, log *slog.Logger) *Node {
+	return &Node{settings: settings, log: log, servers: life.Group{Log: log}, houses: life.Group{Log: log}}
+}
+
+// Start returns when the node serves. When it fails, everything that it had started is stopped.
+func (n *Node) Start(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			n.Stop()
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		n.openData, n.openAdmin, n.openServers, n.openShared, n.build, n.houses.Start,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	n.loops.Go("watch", n.watch)
+	n.health.SetReady(true)
+	n.log.Info("ready", "addr", n.Addr(), "admin", n.admin.Addr(), "services", strings.Join(n.running(), ","))
+	return nil
+}
+
+// Stop tells the balancers first, then ends the services, then what they stood on. It blocks until done; twice is fine.
+func (n *Node) Stop() {
+	n.health.SetReady(false)
+	n.loops.Stop()
+	n.houses.Stop()
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		n.closers[i]()
+	}
+	n.closers = nil
+	n.servers.Stop()
+	if n.admin != nil {
+		n.admin.Stop()
+	}
+	n.lock.release()
+}
+
+// Failed reports a node that cannot go on.
+func (n *Node) Failed() <-chan error { return n.loops.Failed() }
+
+// watch ends with the first thing that has died.
+func (n *Node) watch(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.servers.Failed():
+		return err
+	case err := <-n.houses.Failed():
+		return err
+	}
+}
+
+// Addr is where the node serves, once it does.
+func (n *Node) Addr() string { return n.rest.Addr() }
+
+// AdminAddr is where the node's internal listener is.
+func (n *Node) AdminAddr() string { return n.admin.Addr() }
+
+func (n *Node) running() (names []string) {
+	for _, name := range serviceNames {
+		if n.settings.Runs(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// openData takes the data directory, which a process needs that manages servers or keeps generated keys.
+func (n *Node) openData(context.Context) (err error) {
+	s := n.settings
+	if s.RedisURL != "" && s.PostgresURL != "" && s.KeysDir != "" {
+		return nil
+	}
+	if n.data, err = s.dataDir(); err != nil {
+		return err
+	}
+	n.lock, err = lockData(n.data)
+	return err
+}
+
+func (n *Node) openAdmin(ctx context.Context) (err error) {
+	config := obs.AdminConfig{Addr: n.settings.AdminAddr}
+	// Without a data directory, or with one whose name is too long for a socket, there are no profiles.
+	if socket := filepath.Join(n.data, "admin.sock"); n.data != "" && len(socket) <= socketPathMax {
+		config.PprofSocket = socket
+	}
+	n.admin, err = obs.NewAdmin(config, obs.AdminDeps{Health: &n.health, Log: n.log})
+	if err != nil {
+		return err
+	}
+	return n.admin.Start(ctx)
+}
+
+// openServers starts the managed servers, or takes the external ones as they are.
+func (n *Node) openServers(ctx context.Context) error {
+	s, sh := n.settings, &n.shared
+	var localRedis *redis.Local
+	var localPostgres *postgres.Local
+	if sh.redisURL = s.RedisURL.Reveal(); sh.redisURL == "" {
+		localRedis = redis.NewLocal(redis.LocalConfig{Dir: filepath.Join(n.data, "redis"), Durability: redis.Durability(s.Durability)})
+		n.servers.Add("redis", &kept{name: "redis", server: localRedis})
+	}
+	if sh.postgresURL = s.PostgresURL.Reveal(); sh.postgresURL == "" {
+		localPostgres = postgres.NewLocal(postgres.LocalConfig{Dir: filepath.Join(n.data, "postgres")})
+		n.servers.Add("postgres", &kept{name: "postgres", server: localPostgres})
+	}
+	if err := n.servers.Start(ctx); err != nil {
+		return err
+	}
+	if sh.redisAdminURL = s.RedisAdminURL.Reveal(); sh.redisAdminURL == "" {
+		sh.redisAdminURL = sh.redisURL
+	}
+	if localRedis != nil {
+		sh.redisURL, sh.redisAdminURL = localRedis.URL(), localRedis.AdminURL()
+	}
+	if localPostgres != nil {
+		sh.postgresURL = localPostgres.URL()
+	}
+	return nil
+}
+
+// openShared connects, refuses a Redis that does not keep what is promised, and makes the log and the schema ready.
+func (n *Node) openShared(ctx context.Context) error {
+	s, sh := n.settings, &n.shared
+	client, err := n.openRedis(ctx, sh.redisURL)
+	if err != nil {
+		return err
+	}
+	sh.volatile = client
+	if s.RedisVolatileURL != "" {
+		if sh.volatile, err = n.openRedis(ctx, s.RedisVolatileURL.Reveal()); err != nil {
+			return err
+		}
+	}
+	sh.bus = bus.Open(client, bus.Config{})
+	if err := n.prepareRedis(ctx); err != nil {
+		return err
+	}
+	if err := postgres.Migrate(ctx, sh.postgresURL); err != nil {
+		return err
+	}
+	if err := n.openKeys(); err != nil {
+		return err
+	}
+	sh.roster = roster.New(sh.bus)
+	n.health.Add("redis", sh.bus.Ping)
+	return nil
+}
+
+func (n *Node) openRedis(ctx context.Context, url string) (redis.Client, error) {
+	client, err := redis.Open(ctx, redis.Config{URL: url})
+	if err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, client.Close)
+	return client, nil
+}
+
+func (n *Node) prepareRedis(ctx context.Context) error {
+	admin, err := redis.Open(ctx, redis.Config{URL: n.shared.redisAdminURL, Name: "xcord-boot"})
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	mode := redis.Durability(n.settings.Durability)
+	if err := redis.Verify(ctx, admin, mode); err != nil {
+		return fmt.Errorf("durability %s cannot be kept: %w", mode, err)
+	}
+	if mode == redis.D0 {
+		n.log.Warn("durability D0: a crash may lose up to 2 s of acknowledged messages")
+	}
+	if err := n.shared.bus.Install(ctx, admin); err != nil {
+		return err
+	}
+	if n.settings.RedisVolatileURL == "" {
+		return presence.Install(ctx, admin)
+	}
+	return presence.Install(ctx, n.shared.volatile)
+}
+
+func (n *Node) openKeys() (err error) {
+	dir := n.settings.KeysDir
+	if dir == "" {
+		dir = filepath.Join(n.data, "keys")
+		if err := token.Generate(dir); err != nil {
+			return err
+		}
+	}
+	n.shared.keys, err = token.Load(dir, n.settings.Runs(Auth))
+	return err
+}
+
+// Migrate brings the schema up to date: of the external Postgres, or of the managed one, which is started for it.
+func Migrate(ctx context.Context, s *Settings) error {
+	n := New(s, slog.Default())
+	defer n.Stop()
+	if err := n.openData(ctx); err != nil {
+		return err
+	}
+	if err := n.openServers(ctx); err != nil {
+		return err
+	}
+	return postgres.Migrate(ctx, n.shared.postgresURL)
+}
+
+// MakeKeys makes the keys that several processes share, where there are none yet.
+func MakeKeys(dir string) error { return token.Generate(dir) }
+
+// Version is the version of this binary, from the module and its checkout.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "xcord (unknown)"
+	}
+	version, revision, dirty := info.Main.Version, "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = " " + s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = " with changes"
+		}
+	}
+	return "xcord " + version + revision + dirty + " " + info.GoVersion
+}
+
+// Greet tells whoever started the process what to do next.
+func (n *Node) Greet(out io.Writer) {
+	base := "http://" + n.Addr()
+	lines := []string{
+		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
+	}
+	if n.settings.Runs(Gateway) && n.settings.registrationOpen() {
+		lines = append(lines,
+			"Make an account:",
+			"  curl -s "+base+"/api/v10/auth/register -H 'Content-Type: application/json' \\",
+			`    -d '{"username":"ada","password":"correct horse"}'`,
+			"The README goes on from there: a guild, a channel, a message, a bot.",
+		)
+	}
+	lines = append(lines, "Health: http://"+n.AdminAddr()+"/readyz. Stop with Ctrl-C; nothing that was answered is lost.")
+	_, _ = io.WriteString(out, strings.Join(lines, "\n")+"\n") // a closed terminal is no reason to stop serving
+}
