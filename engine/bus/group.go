@@ -105,15 +105,18 @@ func (g *Group) ensure(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context) error {
+	failed := false // said once, not with every attempt of an outage
 	for ctx.Err() == nil {
 		release, err := g.config.Lead(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
-				slog.Warn("group cannot get the lead", "group", g.config.Name, "err", err)
-				sleep(ctx, 500*time.Millisecond+rand.N(500*time.Millisecond))
+			if ctx.Err() == nil && !failed {
+				failed = true
+				slog.Warn("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
 			}
+			sleep(ctx, 500*time.Millisecond+rand.N(500*time.Millisecond))
 			continue
 		}
+		failed = false
 		slog.Info("group leads", "group", g.config.Name)
 		err = g.consume(ctx)
 		release()

@@ -191,7 +191,7 @@ func scanEntry(row pgx.CollectableRow) (bus.Entry, error) {
 
 // relay marks what was settled, and settles what was left behind.
 func (o *Outbox) relay(ctx context.Context) error {
-	purged := time.Now()
+	purged, failed := time.Now(), false
 	for {
 		pause := time.NewTimer(relayEvery + rand.N(relayEvery/4))
 		select {
@@ -200,9 +200,11 @@ func (o *Outbox) relay(ctx context.Context) error {
 			return nil
 		case <-pause.C:
 		}
-		if err := o.round(ctx); err != nil && ctx.Err() == nil {
-			slog.Warn("the outbox could not be relayed", "err", err)
+		err := o.round(ctx)
+		if err != nil && !failed && ctx.Err() == nil { // said once, not with every round of an outage
+			slog.Warn("the outbox cannot be relayed and is tried again", "err", err)
 		}
+		failed = err != nil
 		if time.Since(purged) > outboxKeep/24 {
 			purged = time.Now()
 			if err := o.purge(ctx); err != nil && ctx.Err() == nil {
