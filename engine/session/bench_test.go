@@ -20,7 +20,9 @@ func BenchmarkFanout(b *testing.B) {
 
 func fanout(b *testing.B, n, burst int) {
 	s := setup(b, Config{})
-	var got atomic.Int64
+	s.hall.left = make(chan bool, n)
+	var got, target atomic.Int64
+	reached := make(chan struct{}, 1)
 	var reading sync.WaitGroup
 	for range n {
 		c, r := s.raw()
@@ -36,21 +38,22 @@ func fanout(b *testing.B, n, burst int) {
 				if _, err := r.Discard(k); err != nil {
 					return
 				}
-				got.Add(1)
+				if got.Add(1) == target.Load() {
+					reached <- struct{}{}
+				}
 			}
 		})
 	}
-	await := func(total int64) {
-		for got.Load() < total {
-			yield()
-		}
+	for got.Load() < int64(2*n) { // HELLO and READY
+		yield()
 	}
-	await(int64(2 * n)) // HELLO and READY
 	base := got.Load()
 	body := fmt.Appendf(nil, `{"content":%q}`, make([]byte, 100))
 	b.ReportAllocs()
 	sent := int64(0)
 	for b.Loop() {
+		sent += int64(n * burst)
+		target.Store(base + sent)
 		s.hall.mu.Lock()
 		for range burst {
 			s.hall.pos.Ms++
@@ -60,8 +63,7 @@ func fanout(b *testing.B, n, burst int) {
 			})
 		}
 		s.hall.mu.Unlock()
-		sent += int64(n * burst)
-		await(base + sent)
+		<-reached
 	}
 	b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "deliveries/s")
 	s.acceptor.Stop()

@@ -30,7 +30,7 @@ var (
 	resumeLost      = metrics.NewCounter(`xcord_gateway_resumes_total{result="lost"}`)
 	resumeFuture    = metrics.NewCounter(`xcord_gateway_resumes_total{result="future"}`)
 	attachRetries   = metrics.NewCounter(`xcord_gateway_attach_retries_total`)
-	attachTime      = metrics.NewSummary(`xcord_gateway_attach_seconds`)
+	attachTime      = metrics.NewPrometheusHistogram(`xcord_gateway_attach_seconds`)
 )
 
 const (

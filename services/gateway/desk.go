@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
@@ -141,6 +142,18 @@ func (d *desk) drop(r *record) {
 	defer d.mu.Unlock()
 	delete(d.records, r.id)
 	delete(d.owned, r.owner)
+}
+
+// expel forgets the sessions that a login of the user's has begun, open or away, or those of all logins: what is open is closed by
+// the caller, and cannot be resumed from the moment that its client sees that.
+func (d *desk) expel(user id.ID, login string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, r := range d.records {
+		if r.user == user && (login == identity.AllSessions || r.login == login) {
+			delete(d.records, name)
+		}
+	}
 }
 
 // sweep forgets sessions that nobody came back for, and returns those that have just been away since longer than quiet.

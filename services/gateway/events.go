@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -20,7 +21,7 @@ import (
 )
 
 var (
-	fanoutTime    = metrics.NewSummary(`xcord_gateway_fanout_seconds`)
+	fanoutTime    = metrics.NewPrometheusHistogram(`xcord_gateway_fanout_seconds`)
 	panicsTotal   = metrics.NewCounter(`xcord_gateway_entry_panics_total`)
 	typingDropped = metrics.NewCounter(`xcord_gateway_typing_dropped_total`)
 )
@@ -132,7 +133,10 @@ func (c *core) watches(guild id.ID) bool {
 }
 
 // revoked closes the sockets of a login session that has ended. It is called by the goroutine that listens.
-func (s *Service) revoked(r identity.Revoked) { s.core.expel(r.User, r.Session) }
+func (s *Service) revoked(r identity.Revoked) {
+	s.desk.expel(r.User, r.Session)
+	s.core.expel(r.User, r.Session)
+}
 
 func (c *core) expel(user id.ID, login string) {
 	c.mu.Lock()
@@ -167,8 +171,8 @@ func (s *Service) tellTyping(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case body := <-s.typing:
-			t, err := typingOf(body)
-			if err != nil || t.GuildID == 0 {
+			var t wire.TypingStart
+			if err := json.Unmarshal(body, &t); err != nil || t.GuildID == 0 {
 				slog.Warn("a typing signal cannot be told", "err", err)
 				continue
 			}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -238,11 +237,4 @@ func presenceOf(user, guild id.ID, status presence.Status) wire.Presence {
 		clients["web"] = string(status)
 	}
 	return wire.Presence{User: wire.UserRef{ID: user}, GuildID: guild, Status: string(status), ClientStatus: clients}
-}
-
-// typingOf reads a signal of the typing topic.
-func typingOf(body []byte) (wire.TypingStart, error) {
-	var t wire.TypingStart
-	err := json.Unmarshal(body, &t)
-	return t, err
 }

@@ -3,9 +3,9 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -251,7 +251,7 @@ func (s *socket) send(op wire.Opcode, d any) {
 }
 
 // numbered are the dispatches that add to s.
-var numbered = func(name string) bool {
+func numbered(name string) bool {
 	switch name {
 	case "TYPING_START", "PRESENCE_UPDATE", "GUILD_MEMBERS_CHUNK", "RESUMED":
 		return false
@@ -278,7 +278,7 @@ func (s *socket) dispatch(name string) frame {
 		if f.T == name {
 			return f
 		}
-		if numbered(f.T) || numbered(name) == false && f.T == "RESUMED" {
+		if numbered(f.T) || !numbered(name) && f.T == "RESUMED" {
 			s.t.Fatalf("want %s, got %s %s", name, f.T, f.D)
 		}
 	}
@@ -360,13 +360,10 @@ func get(t *testing.T, url, auth string) (int, string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	var b strings.Builder
-	if _, err := fmt.Fprint(&b, resp.Header.Get("Content-Type"), " "); err != nil {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var buf [4096]byte
-	n, _ := resp.Body.Read(buf[:])
-	b.Write(buf[:n])
 	http.DefaultClient.CloseIdleConnections()
-	return resp.StatusCode, b.String()
+	return resp.StatusCode, resp.Header.Get("Content-Type") + " " + string(body)
 }
