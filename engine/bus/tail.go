@@ -17,7 +17,7 @@ import (
 var (
 	tailEntries = metrics.NewCounter(`xcord_bus_tail_entries_total`)
 	tailErrors  = metrics.NewCounter(`xcord_bus_tail_errors_total`)
-	tailLag     = metrics.NewPrometheusHistogram(`xcord_bus_tail_lag_seconds`)
+	tailLag     = metrics.NewPrometheusHistogramExt(`xcord_bus_tail_lag_seconds`, latencyBounds)
 	undecodable = metrics.NewCounter(`xcord_bus_undecodable_entries_total`)
 )
 

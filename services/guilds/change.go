@@ -21,7 +21,7 @@ var (
 	changedTotal   = metrics.NewCounter(`xcord_guilds_changes_total{result="changed"}`)
 	unchangedTotal = metrics.NewCounter(`xcord_guilds_changes_total{result="unchanged"}`)
 	refusedTotal   = metrics.NewCounter(`xcord_guilds_changes_total{result="refused"}`)
-	changeTime     = metrics.NewSummary(`xcord_guilds_change_seconds`)
+	changeTime     = metrics.NewPrometheusHistogram(`xcord_guilds_change_seconds`)
 )
 
 // scope names the guild that a change belongs to, and what has to be known to judge it.

@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	batchEntries  = metrics.NewHistogram(`xcord_messaging_batch_entries`)
-	commitSeconds = metrics.NewHistogram(`xcord_messaging_commit_seconds`)
+	batchEntries  = metrics.NewPrometheusHistogramExt(`xcord_messaging_batch_entries`, []float64{1, 2, 5, 10, 25, 50, 100, 250, 500})
+	commitSeconds = metrics.NewPrometheusHistogram(`xcord_messaging_commit_seconds`)
 	insertedRows  = metrics.NewCounter(`xcord_messaging_rows_total{op="insert"}`)
 	updatedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="update"}`)
 	deletedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="delete"}`)
