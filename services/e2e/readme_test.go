@@ -75,6 +75,7 @@ func TestReadme_TellsTheTruth(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := strings.ReplaceAll(strings.Join(blocks(t, "sh"), "\n"), "127.0.0.1:8080", m.addr)
+	script = strings.ReplaceAll(script, "/var/lib/xcord", m.data)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-eu", "-c", script+"\necho; echo values $TOKEN $CHANNEL $BOT\n")
@@ -83,8 +84,8 @@ func TestReadme_TellsTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the README's commands: %v\n%s", err, out)
 	}
-	if n := strings.Count(string(out), `"content":"hello, world"`); n != 3 {
-		t.Errorf("hello, world was seen %d times, want 3: answered, in the history and as an event\n%s", n, out)
+	if n := strings.Count(string(out), "hello, world"); n != 4 {
+		t.Errorf("hello, world was seen %d times, want 4: answered, in the history, as an event and as a row\n%s", n, out)
 	}
 	values := strings.Fields(string(out[strings.LastIndex(string(out), "values"):]))
 	channel, err := id.Parse(values[2])

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -181,8 +182,18 @@ func (n *Node) openServers(ctx context.Context) error {
 	if localRedis != nil {
 		sh.redisURL, sh.redisAdminURL = localRedis.URL(), localRedis.AdminURL()
 	}
-	if localPostgres != nil {
-		sh.postgresURL = localPostgres.URL()
+	if localPostgres == nil {
+		return nil
+	}
+	sh.postgresURL = localPostgres.URL()
+	return n.leaveURL(sh.postgresURL)
+}
+
+// leaveURL writes where the managed Postgres is, for whoever wants to look into it with psql.
+func (n *Node) leaveURL(url string) error {
+	path := filepath.Join(n.data, "postgres.url")
+	if err := os.WriteFile(path, []byte(url+"\n"), 0o600); err != nil {
+		return fmt.Errorf("data directory: %w", err)
 	}
 	return nil
 }
@@ -302,7 +313,7 @@ func (n *Node) Greet(out io.Writer) {
 		lines = append(lines,
 			"Make an account:",
 			"  curl -s "+base+"/api/v10/auth/register -H 'Content-Type: application/json' \\",
-			`    -d '{"username":"ada","password":"correct horse"}'`,
+			`    -d '{"username":"ada","password":"correct horse battery"}'`,
 			"The README goes on from there: a guild, a channel, a message, a bot.",
 		)
 	}
