@@ -86,10 +86,8 @@ func (s *Service) login(c *rest.Call, in wire.Login) (wire.LoggedIn, error) {
 	}
 	if !ok {
 		loginsRefused.Inc()
-		const message = "Login or password is invalid."
 		return wire.LoggedIn{}, fault.Invalid(
-			fault.Field{Path: "login", Code: codeInvalidLogin, Message: message},
-			fault.Field{Path: "password", Code: codeInvalidLogin, Message: message})
+			fault.Field{Path: "login", Code: codeInvalidLogin, Message: "Login or password is invalid."})
 	}
 	if stale {
 		s.rehash(c.Context(), a, in.Password)
