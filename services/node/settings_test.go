@@ -1,0 +1,84 @@
+package node
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/xcord/xcord/engine/conf"
+)
+
+func good() Settings {
+	return Settings{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8081", Durability: "D2"}
+}
+
+func TestSettings_AcceptsWhatWorks(t *testing.T) {
+	t.Parallel()
+	f := func(change func(*Settings)) {
+		t.Helper()
+		s := good()
+		change(&s)
+		if err := s.Validate(); err != nil {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	shared := func(s *Settings) { s.KeysDir, s.RedisURL, s.PostgresURL = "keys", "redis://x", "postgres://x" }
+	f(func(*Settings) {})
+	f(func(s *Settings) { s.PublicURL = "https://chat.example:8443" })
+	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds, Messaging} })
+	f(func(s *Settings) {
+		shared(s)
+		s.Services = []string{Gateway}
+		s.UpstreamAuth, s.UpstreamGuilds, s.UpstreamMessaging = []string{"a:1", "b:1"}, []string{"a:1"}, []string{"a:1"}
+	})
+}
+
+func TestSettings_NamesEveryMistake(t *testing.T) {
+	t.Parallel()
+	f := func(change func(*Settings), want ...string) {
+		t.Helper()
+		s := good()
+		change(&s)
+		err := s.Validate()
+		if err == nil {
+			t.Errorf("%+v: want %q", s, want)
+			return
+		}
+		if lines := strings.Split(err.Error(), "\n"); len(lines) != len(want) {
+			t.Errorf("%d mistakes, want %d:\n%v", len(lines), len(want), err)
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%v\ndoes not say %q", err, w)
+			}
+		}
+	}
+	f(func(s *Settings) { s.Addr, s.AdminAddr, s.PublicURL = "x", "y", "z" }, `addr "x"`, `admin-addr "y"`, `public-url "z"`)
+	f(func(s *Settings) { s.Durability = "D3" }, "durability D3")
+	f(func(s *Settings) { s.UpstreamAuth = []string{"a:1"} }, "upstream-auth is set, but auth runs here")
+	f(func(s *Settings) { s.Services = []string{Auth, Auth, "cooking"} },
+		`"auth" is named twice`, `"cooking" is none of`, "keys-dir is missing", "XCORD_REDIS_URL", "XCORD_POSTGRES_URL")
+	f(func(s *Settings) {
+		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Gateway}, "keys", conf.Secret("r"), conf.Secret("p")
+		s.UpstreamAuth = []string{"nowhere"}
+	}, `upstream-auth "nowhere"`, "upstream-guilds is missing", "upstream-messaging is missing")
+}
+
+func TestSettings_LetStrangersInOnlyOnLoopback(t *testing.T) {
+	t.Parallel()
+	f := func(addr, public, registration string, want bool) {
+		t.Helper()
+		s := Settings{Addr: addr, PublicURL: public, Registration: registration}
+		if got := s.registrationOpen(); got != want {
+			t.Errorf("addr %q, public URL %q, registration %q: got %v", addr, public, registration, got)
+		}
+	}
+	f("127.0.0.1:8080", "", "", true)
+	f("[::1]:8080", "", "", true)
+	f("localhost:8080", "", "", true)
+	f("127.0.0.1:8080", "https://chat.example", "", false)
+	f("0.0.0.0:8080", "", "", false)
+	f(":8080", "", "", false)
+	f("chat.example:8080", "", "", false)
+	f("0.0.0.0:8080", "", "open", true)
+	f("127.0.0.1:8080", "", "closed", false)
+}
