@@ -82,6 +82,6 @@ func (g *Group) watch(m member) {
 
 func (g *Group) log(message, name string, begin time.Time) {
 	if g.Log != nil {
-		g.Log.Info(message, "service", name, "took", time.Since(begin))
+		g.Log.Debug(message, "service", name, "took", time.Since(begin))
 	}
 }
