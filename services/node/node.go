@@ -317,6 +317,10 @@ func (n *Node) Greet(out io.Writer) {
 			"The README goes on from there: a guild, a channel, a message, a bot.",
 		)
 	}
-	lines = append(lines, "Health: http://"+n.AdminAddr()+"/readyz. Stop with Ctrl-C; nothing that was answered is lost.")
+	last := "Health: http://" + n.AdminAddr() + "/readyz. Stop with Ctrl-C"
+	if n.settings.Durability != string(redis.D0) {
+		last += "; nothing that was answered is lost"
+	}
+	lines = append(lines, last+".")
 	_, _ = io.WriteString(out, strings.Join(lines, "\n")+"\n") // a closed terminal is no reason to stop serving
 }
