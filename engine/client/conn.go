@@ -192,28 +192,34 @@ func (c *conn) dispatch(ctx context.Context, frame received) (on bool, err error
 	if frame.S != last && frame.S != last+1 {
 		g.stats.gaps.Add(1)
 	}
+	// Noted first, so that whoever has got the event finds it noted; and taken back when nobody gets it, because then it must
+	// come again after a resume.
+	g.note(max(frame.S, last))
+	switch frame.T {
+	case "RESUMED":
+		g.stats.resumed.Add(1)
+		on = true
+	case "READY":
+		on = true
+	}
+	g.stats.dispatches.Add(1)
 	d := Dispatch{Type: frame.T, Seq: frame.S, Raw: frame.D}
 	if g.cfg.Handle != nil {
 		g.cfg.Handle(d)
 	} else if d.Raw = bytes.Clone(d.Raw); !c.enqueue(ctx, d) {
+		g.note(last)
 		return false, nil
 	}
-	g.stats.dispatches.Add(1)
-	// Only now: what has not been passed on must come again after a resume.
-	if frame.S > last {
-		g.mu.Lock()
-		g.state.Seq = frame.S
-		g.mu.Unlock()
+	if on {
+		g.opened.Do(func() { close(g.ready) })
 	}
-	switch frame.T {
-	case "RESUMED":
-		g.stats.resumed.Add(1)
-	case "READY":
-	default:
-		return false, nil
-	}
-	g.opened.Do(func() { close(g.ready) })
-	return true, nil
+	return on, nil
+}
+
+func (g *Gateway) note(seq int64) {
+	g.mu.Lock()
+	g.state.Seq = seq
+	g.mu.Unlock()
 }
 
 // enqueue waits for room; false is the end of the Gateway.

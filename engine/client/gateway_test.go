@@ -283,8 +283,7 @@ func TestGateway_IdentifiesOnSameSocketAfterInvalidSession(t *testing.T) {
 	p.resumed()
 	p.send(`{"op":9,"d":false,"s":null,"t":null}`)
 	p.identified("two")
-	p.event("TYPING_START", 1, `{}`) // when this has come, READY's number has been noted
-	sameEvents(t, take(t, g, 3), ready, `READY 1 {"session_id":"two"}`, `TYPING_START 1 {}`)
+	sameEvents(t, take(t, g, 2), ready, `READY 1 {"session_id":"two"}`)
 	if g.Session() != "two" || g.Seq() != 1 {
 		t.Errorf("state %+v", g.State())
 	}
@@ -429,7 +428,7 @@ func TestGateway_HeartbeatsCarrySeqAndMissingAckCuts(t *testing.T) {
 	f := newFakeGateway(t)
 	g, _ := f.connect(GatewayConfig{})
 	g.Cut()
-	p := f.accept(5 * time.Millisecond)
+	p := f.accept(250 * time.Millisecond) // the cut takes away what was not read by then
 	p.resumed()
 	p.event("RESUMED", 1, `{}`)
 	var seq *int64
@@ -448,7 +447,7 @@ func TestGateway_AcksKeepItAlive(t *testing.T) {
 	f := newFakeGateway(t)
 	g, _ := f.connect(GatewayConfig{})
 	g.Cut()
-	p := f.accept(20 * time.Millisecond)
+	p := f.accept(200 * time.Millisecond) // a server that is slower than this has the connection cut
 	p.resumed()
 	for range 5 {
 		var seq *int64
