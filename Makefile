@@ -10,7 +10,7 @@ PACKAGES     ?= ./...
 ARGS         ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test check fmt bench clean
+.PHONY: help deps build run test check fmt bench chaos clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ fmt: ## Format every Go file
 
 bench: deps ## Measure the real binary beside bare Redis, HTTP, sockets and SQL
 	$(GO) test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 10m ./bench
+
+chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.rounds=1'
+	$(GO) test -run 'Chaos|BadBuilds|Check' -count 1 -v -timeout 15m ./bench/chaos -chaos $(ARGS)
 
 clean: ## Remove what was built; ./data stays
 	rm -rf bin

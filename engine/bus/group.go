@@ -158,12 +158,38 @@ func (g *Group) consume(ctx context.Context) error {
 			pending = false
 			continue
 		}
+		if !pending && len(entries) > 0 {
+			// Before what is pending and was handed to somebody else, this batch would move the checkpoint past it.
+			if pending, err = g.isPassedOver(ctx, entries[0].Pos); pending || err != nil {
+				pending = true
+				continue
+			}
+		}
 		// A batch in hand is finished also while the process stops: its rows may be committed already.
 		if err := g.settle(ctx, bad, entries); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isPassedOver says whether an entry below at is pending: one that a read took which a process without the lead had begun. It
+// cannot be stored behind those that came after it, because until then nobody would see it: not the rows, and above the checkpoint it
+// is not looked for.
+func (g *Group) isPassedOver(ctx context.Context, at Position) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
+	defer cancel()
+	client := g.log.redis
+	summary, err := client.Do(ctx, client.B().Xpending().Key(streamKey()).Group(g.config.Name).Build()).ToArray()
+	if err != nil || len(summary) < 2 {
+		return false, errors.Join(err, ctx.Err())
+	}
+	lowest, err := summary[1].ToString()
+	if err != nil {
+		return false, err
+	}
+	pos, err := ParsePosition(lowest)
+	return err == nil && pos.Less(at), err
 }
 
 // undecoded is an entry that this binary cannot read.

@@ -316,3 +316,36 @@ func TestGroup_FindsWhatAProcessWithoutTheLeadWasHanded(t *testing.T) {
 		s.wait(t, 1) // Whoever was handed it, the leader stores it.
 	}
 }
+
+// TestGroup_KeepsTheOrderOfWhatAProcessWithoutTheLeadWasHanded: what comes behind such an entry is not stored before it, because
+// the checkpoint would pass it, and until it is found nobody would see it.
+func TestGroup_KeepsTheOrderOfWhatAProcessWithoutTheLeadWasHanded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	former := newGroup(b, newStore())
+	s := newStore()
+	atWork, goOn := make(chan struct{}), make(chan struct{})
+	g := NewGroup(b.log, GroupConfig{Name: "pg", Lead: lead, IsData: func(error) bool { return false },
+		Handle: func(ctx context.Context, entries []Entry) error {
+			if string(entries[0].Body) == `"first"` {
+				close(atWork)
+				<-goOn
+			}
+			return s.handle(ctx, entries)
+		}})
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Stop()
+	mustPublish(t, b.log, post(1, "first"))
+	<-atWork
+	mustPublish(t, b.log, post(1, "second"))
+	if taken, _, err := former.read(t.Context(), ">"); err != nil || len(taken) != 1 {
+		t.Fatalf("the former leader was handed %v, %v", taken, err)
+	}
+	mustPublish(t, b.log, post(1, "third"))
+	close(goOn)
+	if diff := cmp.Diff([]string{`"first"`, `"second"`, `"third"`}, s.wait(t, 3)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,113 @@
+package chaos
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// badBuild is an xcord in which one line is wrong. It is built with an overlay, so that the product has no switch for it.
+type badBuild struct {
+	name     string
+	file     string // below the root of the repository
+	old, new string
+	strikes  []string // what brings it to light
+	rounds   int
+}
+
+var badBuilds = []badBuild{
+	{
+		name: "XACK before COMMIT", file: "engine/bus/group.go",
+		old:     "		err := g.config.Handle(ctx, entries)\n",
+		new:     "		_ = g.ack(ctx, entries)\n		err := g.config.Handle(ctx, entries)\n",
+		strikes: []string{"LOCK TABLE, kill the writer and its transaction"}, rounds: 2,
+	},
+	{
+		name: "a nonce is not looked up", file: "engine/bus/library.lua",
+		old:     "  if before then return '=' .. before end\n",
+		strikes: []string{"Redis' answers lost", "SIGSTOP Redis"}, rounds: 2,
+	},
+	{
+		name: "the tail skips an entry after an outage", file: "engine/bus/tail.go",
+		old:     "		pause = 0\n		if next.IsZero() {\n",
+		new:     "		if pause > 0 && len(entries) > 0 {\n			entries = entries[1:]\n		}\n		pause = 0\n		if next.IsZero() {\n",
+		strikes: []string{"kill -9 Redis", "Redis cut off"}, rounds: 2,
+	},
+	{
+		name: "the writer goes on behind what its predecessor was handed", file: "engine/bus/group.go",
+		old:     "		if !pending && len(entries) > 0 {\n",
+		new:     "		if !pending && len(entries) < 0 {\n",
+		strikes: []string{"SIGSTOP the writer's node"}, rounds: 6,
+	},
+}
+
+// overlay writes what go build needs to build it. The line must be there, and once: else the product has changed, and this
+// build with it.
+func (b badBuild) overlay(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../..", b.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), b.old); n != 1 {
+		t.Fatalf("%s has the line that is to go wrong %d times: %q", b.file, n, b.old)
+	}
+	wrong := filepath.Join(t.TempDir(), filepath.Base(b.file))
+	if err := os.WriteFile(wrong, []byte(strings.Replace(string(source), b.old, b.new, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(map[string]map[string]string{"Replace": {path: wrong}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(t.TempDir(), "overlay.json")
+	if err := os.WriteFile(overlay, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return overlay
+}
+
+// TestBadBuilds_StillApply keeps them in step with the product, in every run of the tests.
+func TestBadBuilds_StillApply(t *testing.T) {
+	t.Parallel()
+	for _, b := range badBuilds {
+		b.overlay(t)
+		for _, name := range b.strikes {
+			if !slices.ContainsFunc(faults, func(f fault) bool { return f.name == name }) {
+				t.Errorf("%s: there is no fault %q", b.name, name)
+			}
+		}
+	}
+}
+
+// TestChaos_CatchesBadBuilds runs builds that break a promise. Were they not caught, a run without violations would mean nothing.
+func TestChaos_CatchesBadBuilds(t *testing.T) {
+	if !*long {
+		t.Skip("make chaos does this")
+	}
+	caught := 0
+	for _, b := range badBuilds {
+		t.Run(b.name, func(t *testing.T) {
+			x := newRun(t, buildBinary(t, b.overlay(t)), newSeed(t), scale{posters: 20, watchers: 6, pace: 60 * time.Millisecond})
+			wanted := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !slices.Contains(b.strikes, f.name) })
+			for _, f := range plan(x.r, wanted, b.rounds) {
+				x.strike(f)
+			}
+			broken := x.judge()
+			if len(broken) == 0 {
+				t.Fatal("not caught")
+			}
+			caught++
+			t.Logf("caught by %d violations, the first: %v", len(broken), broken[0])
+		})
+	}
+	t.Logf("bad builds: %d caught of %d", caught, len(badBuilds))
+}

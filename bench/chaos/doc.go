@@ -1,0 +1,10 @@
+// Package chaos proves what the README promises: real xcord processes on a real Redis and Postgres, under load, are killed,
+// stopped, cut off and told lies, and afterwards everything that every client has seen is held against everything that is stored.
+// It measures little and judges all: any violation makes it fail.
+//
+// It has two halves. The checker (history.go, check*.go) is pure: a history, written by the clients alone, and the final state
+// go in, violations come out. Its own test mutates correct histories and demands that each mutant is caught. The run
+// (the test files) makes such histories; `make chaos` takes minutes, an ordinary test does a few rounds.
+//
+// It does not break disks, clocks or memory, and it does not lose power: a disk that lies about a flush is not seen here.
+package chaos
