@@ -20,7 +20,12 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(mortalURL); url != "" {
+		liveMortally(url)
+	}
+	os.Exit(harness.Main(m))
+}
 
 type bundle struct {
 	server *redis.Local

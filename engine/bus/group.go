@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +23,9 @@ var ErrFenced = errors.New("another process has taken the lead")
 var (
 	groupEntries = metrics.NewCounter(`xcord_bus_group_entries_total`)
 	groupRetries = metrics.NewCounter(`xcord_bus_group_retries_total`)
-	groupBuried  = metrics.NewCounter(`xcord_bus_dead_letters_total`)
 	groupFenced  = metrics.NewCounter(`xcord_bus_group_fenced_total`)
+	groupPanics  = metrics.NewCounter(`xcord_bus_group_panics_total`)
+	lostEntries  = metrics.NewCounter(`xcord_bus_lost_entries_total`)
 )
 
 // consumer is the one consumer name of every group: a successor finds what its predecessor had not finished under its
@@ -51,7 +53,17 @@ type GroupConfig struct {
 	Batch int
 	// Attempts is how often a single entry is tried before it is buried (default 3).
 	Attempts int
+	// Deliveries is how often an entry is handed over without the handler coming back, because it panicked or the process
+	// ended, before it is buried (default 5, at least 3: twice with others, then alone). The pending list counts.
+	Deliveries int
+	// Behind says for each entry of a batch which dead letter it must wait for; zero is none. Such an entry is set aside
+	// too. nil: nothing ever waits.
+	Behind func(ctx context.Context, entries []Entry) ([]Position, error)
 }
+
+// suspectAfter is after how many deliveries that did not come back an entry is handed over alone: the others of its batch
+// have the same count, and only so they can be told apart.
+const suspectAfter = 2
 
 // Group works through the log as one of a group's processes; one of them is active, the others wait for the lead.
 type Group struct {
@@ -72,6 +84,10 @@ func NewGroup(log *Log, config GroupConfig) *Group {
 	if config.Attempts == 0 {
 		config.Attempts = 3
 	}
+	if config.Deliveries == 0 {
+		config.Deliveries = 5
+	}
+	config.Deliveries = max(config.Deliveries, suspectAfter+1)
 	return &Group{log: log, config: config}
 }
 
@@ -106,6 +122,7 @@ func (g *Group) ensure(ctx context.Context) error {
 
 func (g *Group) run(ctx context.Context) error {
 	failed := false // said once, not with every attempt of an outage
+	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		release, err := g.config.Lead(ctx)
 		if err != nil {
@@ -120,23 +137,46 @@ func (g *Group) run(ctx context.Context) error {
 		slog.Info("group leads", "group", g.config.Name)
 		err = g.consume(ctx)
 		release()
-		if errors.Is(err, ErrFenced) {
+		var p *panicked
+		switch {
+		case errors.Is(err, ErrFenced):
 			groupFenced.Inc()
 			slog.Warn("group lost the lead", "group", g.config.Name, "err", err)
+		case errors.As(err, &p):
+			// Whatever the handler held may be broken: it begins anew, like a process that has ended.
+			groupPanics.Inc()
+			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
+			slog.Error("group's handler panicked and begins anew", "group", g.config.Name, "err", err, "stack", p.stack, "pause", pause)
+			sleep(ctx, pause+rand.N(pause/2))
+			continue
 		}
+		pause = 0
 	}
 	return nil
+}
+
+// hand is what a group has in hand: a batch, and how often its entries have been handed over, this time included.
+type hand struct {
+	entries    []Entry
+	bad        []undecoded
+	deliveries int
+}
+
+// undecoded is an entry that this binary cannot read.
+type undecoded struct {
+	raw rueidis.XRangeSlice
+	err error
 }
 
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
 	for ctx.Err() == nil {
-		from := ">"
+		next := g.read
 		if pending = pending || time.Since(looked) > lookBack; pending {
-			from, looked = "0", time.Now()
+			next, looked = g.take, time.Now()
 		}
-		entries, bad, err := g.read(ctx, from)
+		h, some, err := next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -154,19 +194,19 @@ func (g *Group) consume(ctx context.Context) error {
 			continue
 		}
 		pause = 0
-		if pending && len(entries) == 0 && len(bad) == 0 {
+		if pending && !some {
 			pending = false
 			continue
 		}
-		if !pending && len(entries) > 0 {
+		if !pending && len(h.entries) > 0 {
 			// Before what is pending and was handed to somebody else, this batch would move the checkpoint past it.
-			if pending, err = g.isPassedOver(ctx, entries[0].Pos); pending || err != nil {
+			if pending, err = g.isPassedOver(ctx, h.entries[0].Pos); pending || err != nil {
 				pending = true
 				continue
 			}
 		}
 		// A batch in hand is finished also while the process stops: its rows may be committed already.
-		if err := g.settle(ctx, bad, entries); err != nil {
+		if err := g.settle(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -192,30 +232,45 @@ func (g *Group) isPassedOver(ctx context.Context, at Position) (bool, error) {
 	return err == nil && pos.Less(at), err
 }
 
-// undecoded is an entry that this binary cannot read.
-type undecoded struct {
-	raw rueidis.XRangeSlice
-	err error
-}
-
-func (g *Group) settle(ctx context.Context, bad []undecoded, entries []Entry) error {
-	for _, b := range bad {
-		if err := g.bury(ctx, b.raw.ID, rawFields(b.raw), b.err); err != nil {
+func (g *Group) settle(ctx context.Context, h hand) error {
+	for _, b := range h.bad {
+		if _, err := g.bury(ctx, b.raw.ID, rawFields(b.raw), grave{cause: b.err, attempts: h.deliveries}); err != nil {
 			return err
 		}
 	}
-	if len(entries) == 0 {
+	if len(h.entries) == 0 {
 		return nil
 	}
-	return g.work(ctx, entries)
+	if h.deliveries > g.config.Deliveries {
+		n := h.deliveries - 1
+		return g.buryEntry(ctx, h.entries[0], grave{attempts: n,
+			cause: fmt.Errorf("handed over %d times, and each time the process ended or the handler panicked", n)})
+	}
+	return g.work(ctx, h.entries, h.deliveries)
 }
 
 // work stores a batch: as a whole when possible, in halves when an entry of it is at fault, so that one bad entry holds
 // up nobody else's.
-func (g *Group) work(ctx context.Context, entries []Entry) error {
-	pause := time.Duration(0)
+func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error {
+	pause, forgiven := time.Duration(0), deliveries < suspectAfter
 	for attempt := 1; ; attempt++ {
-		err := g.config.Handle(ctx, entries)
+		rest, err := g.attempt(ctx, entries)
+		if len(rest) == 0 && err == nil {
+			return nil
+		}
+		entries = rest
+		var p *panicked
+		if errors.As(err, &p) {
+			if len(entries) == 1 && deliveries >= g.config.Deliveries {
+				return g.buryEntry(ctx, entries[0], grave{cause: err, attempts: deliveries})
+			}
+			return err
+		}
+		if err != nil && !forgiven && !g.config.IsData(err) {
+			// The handler came back, so none of these entries ends processes.
+			forgiven = true
+			g.forgive(ctx, entries)
+		}
 		switch {
 		case err == nil:
 			groupEntries.Add(len(entries))
@@ -224,12 +279,12 @@ func (g *Group) work(ctx context.Context, entries []Entry) error {
 			return err
 		case g.config.IsData(err) && len(entries) > 1:
 			half := len(entries) / 2
-			if err := g.work(ctx, entries[:half]); err != nil {
+			if err := g.work(ctx, entries[:half], deliveries); err != nil {
 				return err
 			}
-			return g.work(ctx, entries[half:])
+			return g.work(ctx, entries[half:], deliveries)
 		case g.config.IsData(err) && attempt >= g.config.Attempts:
-			return g.bury(ctx, entries[0].Pos.String(), entries[0].appendFields(nil), err)
+			return g.buryEntry(ctx, entries[0], grave{cause: err, attempts: deliveries - 1 + attempt})
 		case !g.config.IsData(err):
 			attempt = 0 // An outage is nobody's fault and has no limit.
 		}
@@ -240,33 +295,55 @@ func (g *Group) work(ctx context.Context, entries []Entry) error {
 	}
 }
 
-// bury sets an entry aside in the group's dead-letter stream under its own id, which refuses a repeat, and only then
-// lets go of it.
-func (g *Group) bury(ctx context.Context, at string, fields []string, cause error) error {
-	client := g.log.redis
-	reason := cause.Error()
-	if len(reason) > 1000 {
-		reason = reason[:1000]
-	}
-	add := client.B().Xadd().Key(deadKey(g.config.Name)).Id(at).FieldValue().
-		FieldValue("error", strings.ToValidUTF8(reason, "?")).FieldValue("buried_ms", strconv.FormatInt(time.Now().UnixMilli(), 10))
-	for i := 0; i+1 < len(fields); i += 2 {
-		add = add.FieldValue(fields[i], fields[i+1])
-	}
-	cmd := add.Build().Pin()
-	err := g.insist(ctx, func(ctx context.Context) error {
-		err := client.Do(ctx, cmd).Error()
-		if isOldID(err) {
-			return nil
+// panicked is the end of a handler.
+type panicked struct {
+	value any
+	stack string
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("the handler panicked: %v", p.value) }
+
+// attempt sets aside what has to wait for a dead letter and hands the rest over. A panic of the handler ends here.
+func (g *Group) attempt(ctx context.Context, entries []Entry) (rest []Entry, err error) {
+	rest = entries
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicked{value: v, stack: string(debug.Stack())}
 		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("bury entry %s: %w", at, err)
+	}()
+	if rest, err = g.park(ctx, entries); err != nil || len(rest) == 0 {
+		return rest, err
 	}
-	groupBuried.Inc()
-	slog.Error("entry buried", "group", g.config.Name, "entry", at, "err", cause)
-	return g.ackIDs(ctx, []string{at})
+	return rest, g.config.Handle(ctx, rest)
+}
+
+// park sets aside the entries that wait for a dead letter, and returns the others. When the letter has been replayed
+// or dropped in between, there is nothing to wait for any more.
+func (g *Group) park(ctx context.Context, entries []Entry) ([]Entry, error) {
+	if g.config.Behind == nil {
+		return entries, nil
+	}
+	behind, err := g.config.Behind(ctx, entries)
+	if err != nil {
+		return entries, err
+	}
+	rest := make([]Entry, 0, len(entries))
+	for i, e := range entries {
+		if behind[i].IsZero() {
+			rest = append(rest, e)
+			continue
+		}
+		parked, err := g.bury(ctx, e.Pos.String(), e.appendFields(nil), grave{
+			cause: fmt.Errorf("waits for dead letter %s", behind[i]), behind: behind[i],
+		})
+		if err != nil {
+			return append(rest, entries[i:]...), err
+		}
+		if !parked {
+			rest = append(rest, e)
+		}
+	}
+	return rest, nil
 }
 
 func (g *Group) ack(ctx context.Context, entries []Entry) error {
@@ -299,26 +376,77 @@ func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) 
 	}
 }
 
-func (g *Group) read(ctx context.Context, from string) (entries []Entry, bad []undecoded, err error) {
+// read waits for entries that nobody has been given yet.
+func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
 	raw, err := g.log.block(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
-		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(from).Build()).AsXReadSlices()
+		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(">").Build()).AsXReadSlices()
 	if isNil(err) {
-		return nil, nil, nil
+		return hand{}, false, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return hand{}, false, err
 	}
-	for _, r := range raw[streamKey()] {
+	h = handOf(raw[streamKey()], 1)
+	return h, len(raw[streamKey()]) > 0, nil
+}
+
+// take takes what was handed over before and not finished. An entry that has not come back too often comes alone.
+func (g *Group) take(ctx context.Context) (h hand, some bool, err error) {
+	call, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
+	defer cancel()
+	client := g.log.redis
+	parts, err := client.Do(call, client.B().Fcall().Function("xcord_take").Numkeys(1).Key(streamKey()).
+		Arg(g.config.Name, consumer, strconv.Itoa(g.config.Batch), strconv.Itoa(suspectAfter)).Build()).ToArray()
+	if err != nil {
+		return hand{}, false, err
+	}
+	deliveries, err1 := parts[0].AsInt64()
+	lost, err2 := parts[1].AsStrSlice()
+	raw, err3 := parts[2].AsXRangeSlices()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return hand{}, false, fmt.Errorf("take pending entries: %w", err)
+	}
+	if len(lost) > 0 {
+		// Said before it is let go of: who dies in between finds it again.
+		lostEntries.Add(len(lost))
+		slog.Error("entries were lost: they are pending and not in the log any more", "group", g.config.Name,
+			"entries", len(lost), "first", lost[0], "last", lost[len(lost)-1])
+		if err := g.ackIDs(ctx, lost); err != nil {
+			return hand{}, false, err
+		}
+	}
+	return handOf(raw, int(deliveries)), len(raw) > 0 || len(lost) > 0, nil
+}
+
+func handOf(raw []rueidis.XRangeSlice, deliveries int) hand {
+	h := hand{deliveries: deliveries}
+	for _, r := range raw {
 		e, err := decode(r)
 		if err != nil {
-			bad = append(bad, undecoded{raw: r, err: err})
+			h.bad = append(h.bad, undecoded{raw: r, err: err})
 			continue
 		}
-		entries = append(entries, e)
+		h.entries = append(h.entries, e)
 	}
-	return entries, bad, nil
+	return h
+}
+
+// forgive sets the deliveries of entries back in the pending list. When that fails they only come alone once more.
+func (g *Group) forgive(ctx context.Context, entries []Entry) {
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.Pos.String()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.log.config.CallTimeout)
+	defer cancel()
+	client := g.log.redis
+	err := client.Do(ctx, client.B().Xclaim().Key(streamKey()).Group(g.config.Name).Consumer(consumer).MinIdleTime("0").
+		Id(ids...).Retrycount(1).Justid().Build()).Error()
+	if err != nil {
+		slog.Warn("group could not set deliveries back", "group", g.config.Name, "entries", len(ids), "err", err)
+	}
 }
 
 func rawFields(r rueidis.XRangeSlice) []string {
@@ -331,14 +459,5 @@ func rawFields(r rueidis.XRangeSlice) []string {
 
 func isNoGroup(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
-	return ok && strings.HasPrefix(reply.Error(), "NOGROUP")
-}
-
-// isOldID: the dead-letter stream already has this entry or a later one, and entries are buried in order.
-func isOldID(err error) bool {
-	if err == nil {
-		return false
-	}
-	reply, ok := rueidis.IsRedisErr(err)
-	return ok && strings.Contains(reply.Error(), "equal or smaller than the target stream top item")
+	return ok && strings.Contains(reply.Error(), "NOGROUP")
 }

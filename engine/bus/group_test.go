@@ -190,8 +190,8 @@ func TestGroup_SuccessorFinishesWhatWasPending(t *testing.T) {
 	if err := g.ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if entries, _, err := g.read(t.Context(), ">"); err != nil || len(entries) != 3 {
-		t.Fatalf("read %d entries (%v)", len(entries), err)
+	if h, _, err := g.read(t.Context()); err != nil || len(h.entries) != 3 {
+		t.Fatalf("read %d entries (%v)", len(h.entries), err)
 	}
 	s := newStore()
 	g = newGroup(b, s)
@@ -246,11 +246,11 @@ func TestTrim_KeepsWhatAGroupHasNotFinished(t *testing.T) {
 	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n != 0 {
 		t.Fatalf("trimmed %d (%v) of a log that nobody has read, want 0", n, err)
 	}
-	entries, _, err := g.read(t.Context(), ">")
+	h, _, err := g.read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.ack(t.Context(), entries[:4]); err != nil {
+	if err := g.ack(t.Context(), h.entries[:4]); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n != 4 {
@@ -308,11 +308,11 @@ func TestGroup_FindsWhatAProcessWithoutTheLeadWasHanded(t *testing.T) {
 	taken := false
 	for !taken { // The two race for new entries until the former leader gets one.
 		mustPublish(t, b.log, post(1, "c"))
-		entries, _, err := former.read(t.Context(), ">")
+		h, _, err := former.read(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		taken = len(entries) > 0
+		taken = len(h.entries) > 0
 		s.wait(t, 1) // Whoever was handed it, the leader stores it.
 	}
 }
@@ -340,8 +340,8 @@ func TestGroup_KeepsTheOrderOfWhatAProcessWithoutTheLeadWasHanded(t *testing.T) 
 	mustPublish(t, b.log, post(1, "first"))
 	<-atWork
 	mustPublish(t, b.log, post(1, "second"))
-	if taken, _, err := former.read(t.Context(), ">"); err != nil || len(taken) != 1 {
-		t.Fatalf("the former leader was handed %v, %v", taken, err)
+	if h, _, err := former.read(t.Context()); err != nil || len(h.entries) != 1 {
+		t.Fatalf("the former leader was handed %v, %v", h.entries, err)
 	}
 	mustPublish(t, b.log, post(1, "third"))
 	close(goOn)

@@ -72,6 +72,105 @@ local function look(keys, args)
   return out
 end
 
+-- before orders two ids as the log does.
+local function before(a, b)
+  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
+  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
+  if ams ~= bms then return tonumber(ams) < tonumber(bms) end
+  return tonumber(aseq) < tonumber(bseq)
+end
+
+-- take hands a group's pending entries over once more, and counts that in the pending list. XCLAIM is written to the
+-- append-only file with the count; the count of XREADGROUP would be forgotten with the next restart of Redis.
+-- KEYS: stream
+-- ARGV: group, consumer, most entries, deliveries from which on an entry is handed over alone
+-- Reply: deliveries so far, this one included; ids whose entries are not in the stream any more; the entries.
+local function take(keys, args)
+  local suspect = tonumber(args[4])
+  local lost, ids, deliveries = {}, {}, 0
+  for _, p in ipairs(redis.call('XPENDING', keys[1], args[1], '-', '+', args[3])) do
+    if #redis.call('XRANGE', keys[1], p[1], p[1]) == 0 then
+      lost[#lost + 1] = p[1]
+    elseif #ids > 0 and p[4] >= suspect then
+      break
+    else
+      ids[#ids + 1], deliveries = p[1], math.max(deliveries, p[4] + 1)
+      if p[4] >= suspect then break end
+    end
+  end
+  if #ids == 0 then return {0, lost, {}} end
+  return {deliveries, lost, redis.call('XCLAIM', keys[1], args[1], args[2], 0, unpack(ids))}
+end
+
+-- bury sets an entry aside under its own id, and lets the group go on, in one step. A stream takes ids in rising order only, and
+-- hardly ever is an earlier entry buried after a later one; then the stream is written anew.
+-- KEYS: stream, dead letters, their notes
+-- ARGV: group, id, id of the dead letter that it waits for or '', fields...
+-- Reply: '+' set aside, '=' it had been before, '!free' there is nothing to wait for.
+local function bury(keys, args)
+  local id, behind, reply = args[2], args[3], '+'
+  if #redis.call('XRANGE', keys[2], id, id) > 0 then
+    reply = '='
+  elseif behind ~= '' and #redis.call('XRANGE', keys[2], behind, behind) == 0 then
+    return '!free'
+  else
+    local last = redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1]
+    if last and before(id, last[1]) then
+      local all, todo = redis.call('XRANGE', keys[2], '-', '+'), true
+      redis.call('DEL', keys[2])
+      for _, e in ipairs(all) do
+        if todo and before(id, e[1]) then
+          redis.call('XADD', keys[2], id, unpack(args, 4))
+          todo = false
+        end
+        redis.call('XADD', keys[2], e[1], unpack(e[2]))
+      end
+    else
+      -- What was taken out may have had a higher id, which the stream remembers.
+      local added = redis.pcall('XADD', keys[2], id, unpack(args, 4))
+      if type(added) == 'table' and added.err then
+        local all = redis.call('XRANGE', keys[2], '-', '+')
+        redis.call('DEL', keys[2])
+        for _, e in ipairs(all) do redis.call('XADD', keys[2], e[1], unpack(e[2])) end
+        redis.call('XADD', keys[2], id, unpack(args, 4))
+      end
+    end
+    redis.call('HINCRBY', keys[3], 'v', 1)
+    if behind ~= '' then redis.call('HINCRBY', keys[3], behind, 1) end
+  end
+  redis.call('XACK', keys[1], args[1], id)
+  return reply
+end
+
+-- exhume takes dead letters out, all or none: none when others wait for one of them that are not taken out with it.
+-- KEYS: dead letters, their notes
+-- ARGV: ids
+-- Reply: how many there were, or -1.
+local function exhume(keys, args)
+  local here, waited = {}, {}
+  for _, id in ipairs(args) do
+    local found = redis.call('XRANGE', keys[1], id, id)[1]
+    if found then
+      here[#here + 1] = id
+      for i = 1, #found[2], 2 do
+        if found[2][i] == 'behind' then waited[found[2][i + 1]] = (waited[found[2][i + 1]] or 0) + 1 end
+      end
+    end
+  end
+  for _, id in ipairs(here) do
+    if tonumber(redis.call('HGET', keys[2], id) or '0') > (waited[id] or 0) then return -1 end
+  end
+  for _, id in ipairs(here) do redis.call('XDEL', keys[1], id) end
+  for id, n in pairs(waited) do
+    if redis.call('HINCRBY', keys[2], id, -n) <= 0 then redis.call('HDEL', keys[2], id) end
+  end
+  if #here > 0 then redis.call('HINCRBY', keys[2], 'v', 1) end
+  return #here
+end
+
 redis.register_function{function_name = 'xcord_publish', callback = publish}
 redis.register_function{function_name = 'xcord_apply', callback = apply}
 redis.register_function{function_name = 'xcord_look', callback = look, flags = {'no-writes'}}
+redis.register_function{function_name = 'xcord_take', callback = take}
+redis.register_function{function_name = 'xcord_bury', callback = bury}
+redis.register_function{function_name = 'xcord_exhume', callback = exhume}

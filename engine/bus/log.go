@@ -104,6 +104,7 @@ func epochKey() string                  { return "epoch:" + shardTag }
 func nonceKey(nonce string) string      { return "nonce:" + shardTag + ":" + nonce }
 func markerKey(message id.ID) string    { return Key("deleted", message) }
 func deadKey(group string) string       { return "dead:" + shardTag + ":" + group }
+func notesKey(group string) string      { return "deadnotes:" + shardTag + ":" + group }
 func signalChannel(topic string) string { return "signal:" + shardTag + ":" + topic }
 
 // MessageID is the snowflake that an entry gives to the message it creates.

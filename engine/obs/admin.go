@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -37,8 +38,9 @@ const (
 
 // AdminConfig says where the admin listener is. The zero value is 127.0.0.1:8081 without profiles.
 type AdminConfig struct {
-	Addr        string // host:port; port 0 takes a free one
-	PprofSocket string // path of a unix socket with mode 0600 for /debug/pprof; "" = off
+	Addr string // host:port; port 0 takes a free one
+	// Socket is the path of a private unix socket, mode 0600, for /debug/pprof and what is mounted; "" = off.
+	Socket string
 }
 
 // Validate returns every mistake at once.
@@ -49,8 +51,8 @@ func (c AdminConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("admin address %q: want host:port", c.Addr))
 		}
 	}
-	if c.PprofSocket != "" && !filepath.IsAbs(c.PprofSocket) {
-		errs = append(errs, fmt.Errorf("profile socket %q: want an absolute path", c.PprofSocket))
+	if c.Socket != "" && !filepath.IsAbs(c.Socket) {
+		errs = append(errs, fmt.Errorf("admin socket %q: want an absolute path", c.Socket))
 	}
 	return errors.Join(errs...)
 }
@@ -63,7 +65,7 @@ type AdminDeps struct {
 }
 
 // Admin serves /metrics, /livez and /readyz over TCP and, because a profile holds what memory holds, /debug/pprof only
-// on a unix socket that no other user can open. It is a life.Service.
+// on a unix socket that no other user can open. Actions are mounted there, too. It is a life.Service.
 //
 // /livez is 200 as long as the process answers: a dependency that is away is no reason to restart. /readyz is 503 with
 // the names of the failing checks, one a line.
@@ -72,6 +74,7 @@ type Admin struct {
 	health *Health
 	log    *slog.Logger
 	sets   []*metrics.Set
+	inner  *http.ServeMux // of the private socket
 
 	on    life.Switch
 	loops life.Loops
@@ -93,7 +96,41 @@ func NewAdmin(config AdminConfig, deps AdminDeps) (*Admin, error) {
 	if config.Addr == "" {
 		config.Addr = addrDefault
 	}
-	return &Admin{config: config, health: deps.Health, log: deps.Log, sets: deps.Sets}, nil
+	return &Admin{config: config, health: deps.Health, log: deps.Log, sets: deps.Sets, inner: profiles()}, nil
+}
+
+// Mount adds a handler to the private socket, under a pattern of http.ServeMux. It may be called while the Admin serves. The
+// handler learns by PeerUID who asks.
+func (a *Admin) Mount(pattern string, h http.Handler) { a.inner.Handle(pattern, h) }
+
+// peerKey is under which a request of the private socket has the user who asks.
+type peerKey struct{}
+
+// PeerUID is the user of the operating system at the other end of the private socket, as the kernel says; ok is false for
+// any other request.
+func PeerUID(ctx context.Context) (uid int, ok bool) {
+	uid, ok = ctx.Value(peerKey{}).(int)
+	return uid, ok
+}
+
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	unix, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := unix.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var peer *syscall.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		peer, failed = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err != nil || failed != nil {
+		return ctx // unknown, as the handler will say
+	}
+	return context.WithValue(ctx, peerKey{}, int(peer.Uid))
 }
 
 // Start listens. The error names the address or the path that is taken.
@@ -104,13 +141,13 @@ func (a *Admin) Start(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open the admin listener: %w", err)
 		}
-		if a.config.PprofSocket != "" {
-			unix, err := listenPrivate(ctx, a.config.PprofSocket)
+		if a.config.Socket != "" {
+			unix, err := listenPrivate(ctx, a.config.Socket)
 			if err != nil {
 				_ = tcp.Close() // the error that matters is the socket's
-				return fmt.Errorf("open the profile socket: %w", err)
+				return fmt.Errorf("open the admin socket: %w", err)
 			}
-			a.serve("profiles", unix, profiles(), profileTimeout)
+			a.serve("private", unix, a.inner, profileTimeout)
 		}
 		a.serve("admin", tcp, a.pages(), writeTimeout)
 		a.mu.Lock()
@@ -155,6 +192,7 @@ func (a *Admin) serve(name string, ln net.Listener, h http.Handler, write time.D
 		WriteTimeout:      write,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytesMax,
+		ConnContext:       withPeer,
 		// Debug, because net/http writes addresses of peers into its lines.
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
@@ -217,7 +255,7 @@ func answer(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text+"\n") // a prober that has gone needs no answer
 }
 
-func profiles() http.Handler {
+func profiles() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -33,7 +33,7 @@ func setupAdmin(t *testing.T) adminTest {
 	t.Helper()
 	x := adminTest{health: &Health{}, set: metrics.NewSet(), log: &bytes.Buffer{}, socket: filepath.Join(t.TempDir(), "pprof.sock")}
 	log := slog.New(slog.NewTextHandler(x.log, nil))
-	admin, err := NewAdmin(AdminConfig{Addr: "127.0.0.1:0", PprofSocket: x.socket}, AdminDeps{Health: x.health, Log: log, Sets: []*metrics.Set{x.set}})
+	admin, err := NewAdmin(AdminConfig{Addr: "127.0.0.1:0", Socket: x.socket}, AdminDeps{Health: x.health, Log: log, Sets: []*metrics.Set{x.set}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,13 +161,13 @@ func TestAdmin_NamesTheAddressThatIsTaken(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f(AdminConfig{Addr: "127.0.0.1:0", PprofSocket: file}, file+" exists and is not a socket")
-	f(AdminConfig{Addr: "127.0.0.1:0", PprofSocket: "/does/not/exist/s"}, "/does/not/exist")
+	f(AdminConfig{Addr: "127.0.0.1:0", Socket: file}, file+" exists and is not a socket")
+	f(AdminConfig{Addr: "127.0.0.1:0", Socket: "/does/not/exist/s"}, "/does/not/exist")
 }
 
 func TestAdminConfig_NamesEveryMistake(t *testing.T) {
 	t.Parallel()
-	err := AdminConfig{Addr: "8081", PprofSocket: "rel"}.Validate()
+	err := AdminConfig{Addr: "8081", Socket: "rel"}.Validate()
 	if err == nil || !strings.Contains(err.Error(), `"8081"`) || !strings.Contains(err.Error(), `"rel"`) {
 		t.Errorf("err = %v", err)
 	}
@@ -179,11 +179,33 @@ func TestAdminConfig_NamesEveryMistake(t *testing.T) {
 func TestAdmin_PassesStress(t *testing.T) {
 	t.Parallel()
 	lifetest.Stress(t, func() life.Service {
-		a, err := NewAdmin(AdminConfig{Addr: "127.0.0.1:0", PprofSocket: filepath.Join(t.TempDir(), "s")},
+		a, err := NewAdmin(AdminConfig{Addr: "127.0.0.1:0", Socket: filepath.Join(t.TempDir(), "s")},
 			AdminDeps{Health: &Health{}, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	})
+}
+
+func TestAdmin_MountsActionsOnThePrivateSocketAlone(t *testing.T) {
+	t.Parallel()
+	x := setupAdmin(t)
+	x.Mount("/actions", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, ok := PeerUID(r.Context())
+		fmt.Fprint(w, uid, ok)
+	}))
+	private := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", x.socket)
+	}}}
+	if status, body := get(t, private, "http://x/actions"); status != http.StatusOK || body != fmt.Sprint(os.Getuid(), true) {
+		t.Errorf("on the socket: %d %s", status, body)
+	}
+	if status, _ := get(t, http.DefaultClient, "http://"+x.Addr()+"/actions"); status != http.StatusNotFound {
+		t.Errorf("over TCP: %d", status)
+	}
+	if _, ok := PeerUID(t.Context()); ok {
+		t.Error("nobody has a uid")
+	}
 }

@@ -132,12 +132,11 @@ func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, e
 	for range pageTries {
 		messages, ok := s.overlay.alone(channel, w)
 		if !ok {
-			extra := s.overlay.deletions(channel)
-			rows, err := s.store.page(ctx, channel, w, extra)
-			if err != nil {
+			var err error
+			if messages, ok, err = s.readRows(ctx, channel, w); err != nil {
 				return nil, err
 			}
-			if messages, ok = s.overlay.lay(channel, w, rows); !ok {
+			if !ok {
 				readRetries.Inc()
 				continue
 			}
@@ -152,21 +151,41 @@ func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, e
 	return nil, fault.Unavailable(fmt.Errorf("channel %s changed %d times while it was read", channel, pageTries), time.Second)
 }
 
+// readRows lays dead letters over rows, and the overlay over both; ok is false when something has changed meanwhile.
+func (s *Service) readRows(ctx context.Context, channel id.ID, w window) (messages []found, ok bool, err error) {
+	floor := s.overlay.lowest()
+	dead, err := s.graves.view(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := s.store.page(ctx, channel, w, s.overlay.deletions(channel)+dead.deletions(channel))
+	if err != nil {
+		return nil, false, err
+	}
+	if messages, ok = s.overlay.lay(channel, w, dead.lay(channel, w, rows)); !ok {
+		return nil, false, nil
+	}
+	ok, err = s.graves.still(ctx, dead, floor, rows.mark)
+	return messages, ok, err
+}
+
 // find is one message as of now, or 10008. The caller has caught up.
 func (s *Service) find(ctx context.Context, channel, message id.ID) (found, error) {
 	for range pageTries {
 		m, deleted, known := s.overlay.look(channel, message)
-		if deleted {
-			return found{}, fault.New(fault.UnknownMessage)
-		}
 		if !known {
+			var ok bool
 			var err error
-			if m, known, err = s.store.message(ctx, channel, message); err != nil {
+			if m, deleted, ok, err = s.findRow(ctx, channel, message); err != nil {
 				return found{}, err
 			}
-			if !known {
-				return found{}, fault.New(fault.UnknownMessage)
+			if !ok {
+				readRetries.Inc()
+				continue
 			}
+		}
+		if deleted {
+			return found{}, fault.New(fault.UnknownMessage)
 		}
 		one, err := s.bodies(ctx, []found{m})
 		switch {
@@ -181,6 +200,32 @@ func (s *Service) find(ctx context.Context, channel, message id.ID) (found, erro
 		}
 	}
 	return found{}, fault.Unavailable(fmt.Errorf("message %s changed %d times while it was read", message, pageTries), time.Second)
+}
+
+// findRow is a message below the overlay: the dead letters over its row. missing also says that it is deleted; ok is false when
+// something has changed meanwhile.
+func (s *Service) findRow(ctx context.Context, channel, message id.ID) (m found, missing, ok bool, err error) {
+	floor := s.overlay.lowest()
+	dead, err := s.graves.view(ctx)
+	if err != nil {
+		return found{}, false, false, err
+	}
+	if _, _, known := s.overlay.look(channel, message); known {
+		return found{}, false, false, nil // changed since it was asked
+	}
+	m, known, err := s.store.message(ctx, channel, message)
+	if err != nil {
+		return found{}, false, false, err
+	}
+	m.id = message
+	m, known = dead.over(channel, m, known)
+	if !known && dead.partial() {
+		if m, known, err = s.graves.created(ctx, channel, message); err != nil {
+			return found{}, false, false, err
+		}
+	}
+	ok, err = s.graves.still(ctx, dead, floor, s.overlay.lowest())
+	return m, !known, ok, err
 }
 
 // bodies fills in what the overlay has only the payload or the position of. A payload that cannot be read is left out: the writer

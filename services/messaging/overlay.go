@@ -237,6 +237,7 @@ type found struct {
 	body       []byte       // from a row: the message itself
 	payload    []byte       // from the overlay: the payload of the entry at
 	at         bus.Position // with neither, the entry to read
+	edited     id.ID        // of a row: the place of its latest edit
 }
 
 // window is what a read of the history asks for: at most lower messages with ids below below, next to it, and at most
@@ -254,6 +255,13 @@ type page struct {
 	mark               bus.Position
 	lower, upper       []found // lower descending, upper ascending
 	lowerAll, upperAll bool
+}
+
+// lowest is the floor as it is now.
+func (o *overlay) lowest() bus.Position {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.floor
 }
 
 // deletions is how many messages of a channel are deleted above the floor: so many rows more than wanted are to be read.
@@ -302,6 +310,9 @@ func (o *overlay) lay(channel id.ID, w window, p page) (messages []found, ok boo
 		if len(lower) == w.lower {
 			break
 		}
+		if p.mark.Less(bus.PositionOf(row.id)) {
+			continue // a dead letter was replayed before the checkpoint has passed it; it is above
+		}
 		lower = s.add(lower, row, p.mark)
 	}
 	if len(lower) < w.lower && !p.lowerAll {
@@ -310,6 +321,10 @@ func (o *overlay) lay(channel id.ID, w window, p page) (messages []found, ok boo
 	var upper []found
 	for _, row := range p.upper {
 		if len(upper) == w.upper {
+			break
+		}
+		if p.mark.Less(bus.PositionOf(row.id)) {
+			p.upperAll = true // as above, and every row up to the mark has been seen
 			break
 		}
 		upper = s.add(upper, row, p.mark)

@@ -106,6 +106,7 @@ type Service struct {
 	roster  *roster.Roster
 	store   store
 	overlay *overlay
+	graves  *graves
 	writer  *writer
 	group   *bus.Group
 	gauges  *metrics.Set
@@ -123,13 +124,14 @@ func New(config Config, deps Deps) *Service {
 	config = config.withDefaults()
 	s := &Service{
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
-		overlay: newOverlay(config.OverlayBytes), now: time.Now,
+		overlay: newOverlay(config.OverlayBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
+		Behind: s.graves.behind,
 	})
-	s.gauges = newGauges(s.overlay, func() time.Time { return s.now() })
+	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
 		return nil
@@ -137,7 +139,7 @@ func New(config Config, deps Deps) *Service {
 	return s
 }
 
-func newGauges(o *overlay, now func() time.Time) *metrics.Set {
+func newGauges(o *overlay, g *graves, now func() time.Time) *metrics.Set {
 	set := metrics.NewSet()
 	set.NewGauge(`xcord_messaging_undurable_entries`, func() float64 { return float64(o.stats().ops) })
 	set.NewGauge(`xcord_messaging_undurable_age_seconds`, func() float64 {
@@ -149,6 +151,7 @@ func newGauges(o *overlay, now func() time.Time) *metrics.Set {
 	})
 	set.NewGauge(`xcord_messaging_overlay_messages`, func() float64 { return float64(o.stats().messages) })
 	set.NewGauge(`xcord_messaging_overlay_bytes`, func() float64 { return float64(o.stats().bytes) })
+	set.NewGauge(`xcord_bus_dead_letters{group="`+groupName+`"}`, func() float64 { return float64(g.count.Load()) })
 	return set
 }
 
@@ -163,6 +166,7 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
+		s.loops.Go("messaging dead letters", s.graves.countLoop)
 		return nil
 	})
 }

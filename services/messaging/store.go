@@ -57,11 +57,11 @@ func unavailable(what string, err error) error {
 
 // One statement, so one snapshot: rows and checkpoint belong together.
 const selectPage = `
-SELECT c.last_ms, c.last_seq, m.is_upper, m.id, m.author_id, m.body
+SELECT c.last_ms, c.last_seq, m.is_upper, m.id, m.author_id, m.body, m.edit_id
 FROM checkpoints c LEFT JOIN (
-    (SELECT false AS is_upper, id, author_id, body FROM messages WHERE channel_id = $3 AND id < $4 ORDER BY id DESC LIMIT $5)
+    (SELECT false AS is_upper, id, author_id, body, edit_id FROM messages WHERE channel_id = $3 AND id < $4 ORDER BY id DESC LIMIT $5)
     UNION ALL
-    (SELECT true, id, author_id, body FROM messages WHERE channel_id = $3 AND id >= $6 ORDER BY id LIMIT $7)
+    (SELECT true, id, author_id, body, edit_id FROM messages WHERE channel_id = $3 AND id >= $6 ORDER BY id LIMIT $7)
 ) m ON true
 WHERE c.grp = $1 AND c.shard = $2
 ORDER BY m.id DESC`
@@ -80,17 +80,17 @@ func (s store) page(ctx context.Context, channel id.ID, w window, extra int) (pa
 		defer rows.Close()
 		for rows.Next() {
 			var isUpper *bool
-			var message, author *int64
+			var message, author, edit *int64
 			var body []byte
-			if err := rows.Scan(&p.mark.Ms, &p.mark.Seq, &isUpper, &message, &author, &body); err != nil {
+			if err := rows.Scan(&p.mark.Ms, &p.mark.Seq, &isUpper, &message, &author, &body, &edit); err != nil {
 				return err
 			}
 			switch {
 			case message == nil: // the checkpoint alone
 			case *isUpper:
-				p.upper = append(p.upper, found{id: id.ID(*message), author: id.ID(*author), body: body})
+				p.upper = append(p.upper, found{id: id.ID(*message), author: id.ID(*author), body: body, edited: id.ID(*edit)})
 			default:
-				p.lower = append(p.lower, found{id: id.ID(*message), author: id.ID(*author), body: body})
+				p.lower = append(p.lower, found{id: id.ID(*message), author: id.ID(*author), body: body, edited: id.ID(*edit)})
 			}
 		}
 		return rows.Err()
@@ -112,22 +112,22 @@ func more(n, extra int) int {
 	return n + extra
 }
 
-const selectMessage = `SELECT author_id, body FROM messages WHERE channel_id = $1 AND id = $2`
+const selectMessage = `SELECT author_id, body, edit_id FROM messages WHERE channel_id = $1 AND id = $2`
 
 // message reads one message; ok is false when there is none.
 func (s store) message(ctx context.Context, channel, message id.ID) (m found, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	m.id = message
-	var author int64
-	err = s.pool.QueryRow(ctx, selectMessage, int64(channel), int64(message)).Scan(&author, &m.body)
+	var author, edit int64
+	err = s.pool.QueryRow(ctx, selectMessage, int64(channel), int64(message)).Scan(&author, &m.body, &edit)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return found{}, false, nil
 	}
 	if err != nil {
 		return found{}, false, unavailable("read a message", err)
 	}
-	m.author = id.ID(author)
+	m.author, m.edited = id.ID(author), id.ID(edit)
 	return m, true, nil
 }
 
@@ -277,24 +277,30 @@ func (l *lead) commit(ctx context.Context, b *batch) (written, error) {
 
 func (l *lead) write(ctx context.Context, b *batch, insert string, mark bus.Position) (w written, err error) {
 	queue := new(pgx.Batch)
+	lock := queue.Queue(moveCheckpoint, groupName, shard, l.epoch, int64(mark.Ms), int64(mark.Seq))
+	return send(ctx, l.conn, queue, lock, l.epoch, b, insert)
+}
+
+// send sends a batch behind the statement in queue that locks the checkpoint's row, which must find it under the epoch.
+func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.QueuedQuery, epoch int64, b *batch, insert string) (w written, err error) {
 	fenced := false
-	queue.Queue(moveCheckpoint, groupName, shard, l.epoch, int64(mark.Ms), int64(mark.Seq)).Exec(func(tag pgconn.CommandTag) error {
+	lock.Exec(func(tag pgconn.CommandTag) error {
 		fenced = tag.RowsAffected() == 0
 		return nil
 	})
 	if len(b.deleted) > 0 {
 		channels, ids := b.tombstones()
-		queue.Queue(insertTombstones, groupName, shard, l.epoch, ids)
-		queue.Queue(deleteMessages, groupName, shard, l.epoch, channels, ids).Exec(count(&w.deleted))
+		queue.Queue(insertTombstones, groupName, shard, epoch, ids)
+		queue.Queue(deleteMessages, groupName, shard, epoch, channels, ids).Exec(count(&w.deleted))
 	}
 	if c := b.creates(); len(c.id) > 0 {
-		queue.Queue(insert, groupName, shard, l.epoch,
+		queue.Queue(insert, groupName, shard, epoch,
 			c.channel, c.id, c.guild, c.author, c.kind, c.content, c.body, c.edit).Exec(count(&w.inserted))
 	}
 	if c := b.edits(); len(c.id) > 0 {
-		queue.Queue(updateMessages, groupName, shard, l.epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
+		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
-	err = l.conn.SendBatch(ctx, queue).Close() // reads all answers
+	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced
 	}

@@ -55,6 +55,9 @@ func (n *Node) build(ctx context.Context) error {
 		n.houses.Add("tail", sh.tail)
 		n.houses.Add(Messaging, service)
 		rest.Bind(n.rest, messaging.Routes, service)
+		letters := service.DeadLetters()
+		n.admin.Mount("/dlq", letters)
+		n.admin.Mount("/dlq/", letters)
 	} else {
 		n.houses.Add("tail", sh.tail)
 		forward(n, Messaging, messaging.Routes)

@@ -149,9 +149,15 @@ func (n *Node) openData(context.Context) (err error) {
 
 func (n *Node) openAdmin(ctx context.Context) (err error) {
 	config := obs.AdminConfig{Addr: n.settings.AdminAddr}
-	// Without a data directory, or with one whose name is too long for a socket, there are no profiles.
-	if socket := filepath.Join(n.data, "admin.sock"); n.data != "" && len(socket) <= socketPathMax {
-		config.PprofSocket = socket
+	// Without a data directory, or with one whose name is too long for a socket, there is none unless it is asked for.
+	if n.settings.AdminSocket != "" || n.data != "" {
+		socket, err := n.settings.SocketPath()
+		if err != nil {
+			return err
+		}
+		if len(socket) <= socketPathMax {
+			config.Socket = socket
+		}
 	}
 	n.admin, err = obs.NewAdmin(config, obs.AdminDeps{Health: &n.health, Log: n.log})
 	if err != nil {

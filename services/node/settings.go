@@ -27,10 +27,11 @@ var serviceNames = []string{Auth, Guilds, Messaging, Gateway}
 
 // Settings are all settings of a process; package conf fills them. The zero value of each is its default.
 type Settings struct {
-	Addr      string   `default:"127.0.0.1:8080" help:"Public listener: REST and WebSocket. Without the gateway service: where other processes forward to."`
-	AdminAddr string   `default:"127.0.0.1:8081" help:"Internal listener: /metrics, /livez, /readyz."`
-	Data      string   `help:"Where the managed servers and generated secrets live. Default: ./data, as root /var/lib/xcord."`
-	Services  []string `help:"Which services this process runs: gateway, auth, guilds, messaging. Default: all."`
+	Addr        string   `default:"127.0.0.1:8080" help:"Public listener: REST and WebSocket. Without the gateway service: where other processes forward to."`
+	AdminAddr   string   `default:"127.0.0.1:8081" help:"Internal listener: /metrics, /livez, /readyz."`
+	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq asks. Default: <data>/admin.sock, if there is a data directory."`
+	Data        string   `help:"Where the managed servers and generated secrets live. Default: ./data, as root /var/lib/xcord."`
+	Services    []string `help:"Which services this process runs: gateway, auth, guilds, messaging. Default: all."`
 
 	UpstreamAuth      []string `help:"Where auth lives when it is not here: host:port, several with commas."`
 	UpstreamGuilds    []string `help:"Where guilds lives when it is not here."`
@@ -63,6 +64,9 @@ func (s *Settings) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateUpstreams()...)
+	if len(s.AdminSocket) > socketPathMax {
+		errs = append(errs, fmt.Errorf("admin-socket %q: the path of a socket has at most %d bytes", s.AdminSocket, socketPathMax))
+	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -140,6 +144,23 @@ func (s *Settings) dataDir() (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("data directory %q: %w", dir, err)
+	}
+	return abs, nil
+}
+
+// SocketPath is where the private socket is, as an absolute path.
+func (s *Settings) SocketPath() (string, error) {
+	path := s.AdminSocket
+	if path == "" {
+		dir, err := s.dataDir()
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(dir, "admin.sock")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("admin socket %q: %w", path, err)
 	}
 	return abs, nil
 }

@@ -1,0 +1,205 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	replayedTotal = metrics.NewCounter(`xcord_bus_dead_letters_replayed_total`)
+	droppedTotal  = metrics.NewCounter(`xcord_bus_dead_letters_dropped_total`)
+)
+
+// outcome is what became of one dead letter.
+type outcome struct {
+	letter bus.Letter
+	err    error // nil: it is done, and no dead letter any more
+}
+
+// unitTries is how often a unit is made again because something has joined it meanwhile.
+const unitTries = 10
+
+// replay applies dead letters by the writer's own statements, under their original ids, and takes them out. A create takes
+// with it what waits for it, in the order of the log, and so does whatever waits for a create. A letter that fails again stays. The
+// error is an outage; outcomes before it are good.
+func (g *graves) replay(ctx context.Context, s store, at []bus.Position) ([]outcome, error) {
+	return g.settle(ctx, at, func(ctx context.Context, unit []bus.Letter) error {
+		entries := make([]bus.Entry, len(unit))
+		for i, l := range unit {
+			if l.Undecoded != nil {
+				return l.Undecoded
+			}
+			entries[i] = l.Entry
+		}
+		return apply(ctx, s, entries)
+	}, nil, replayedTotal)
+}
+
+// drop forgets dead letters. A create takes with it what waits for it, and then deletes among that are applied: they
+// may be about other messages, too, and are never forgotten by the way.
+func (g *graves) drop(ctx context.Context, s store, at []bus.Position) ([]outcome, error) {
+	chosen := map[bus.Position]bool{}
+	for _, p := range at {
+		chosen[p] = true
+	}
+	return g.settle(ctx, at, func(ctx context.Context, unit []bus.Letter) error {
+		var deletes []bus.Entry
+		for _, l := range unit {
+			if l.Undecoded == nil && l.Entry.Type == wire.MessageDeleted && !chosen[l.Entry.Pos] {
+				deletes = append(deletes, l.Entry)
+			}
+		}
+		return apply(ctx, s, deletes)
+	}, func(l bus.Letter) bool { return l.Entry.Type != wire.MessageSent }, droppedTotal)
+}
+
+func apply(ctx context.Context, s store, entries []bus.Entry) error {
+	b, err := fold(entries)
+	if err != nil || len(b.rows)+len(b.order) == 0 {
+		return err
+	}
+	w, err := s.replay(ctx, b)
+	if err != nil {
+		return err
+	}
+	insertedRows.Add(int(w.inserted))
+	updatedRows.Add(int(w.updated))
+	deletedRows.Add(int(w.deleted))
+	return nil
+}
+
+// settle does the units of the chosen letters, one after the other. alone says of which letters the unit is only the letter itself.
+func (g *graves) settle(ctx context.Context, at []bus.Position, do func(context.Context, []bus.Letter) error,
+	alone func(bus.Letter) bool, done *metrics.Counter,
+) (out []outcome, err error) {
+	finished := map[bus.Position]bool{}
+	links, err := g.links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range at {
+		for try := 0; !finished[p]; try++ {
+			unit, err := g.unit(ctx, links, p, alone)
+			if err != nil {
+				return out, err
+			}
+			if len(unit) == 0 {
+				break // done by somebody else
+			}
+			failed := do(ctx, unit)
+			if failed != nil && !isData(failed) && !isUndecoded(unit) {
+				return out, failed
+			}
+			if failed == nil {
+				_, err := g.dead.Remove(ctx, positions(unit))
+				if errors.Is(err, bus.ErrWaiting) && try < unitTries {
+					// Something has come to wait meanwhile. What is applied is applied again, which changes nothing.
+					if links, err = g.links(ctx); err != nil {
+						return out, err
+					}
+					continue
+				}
+				if err != nil {
+					return out, err
+				}
+				done.Add(len(unit))
+			}
+			for _, l := range unit {
+				finished[l.Entry.Pos] = true
+				out = append(out, outcome{l, failed})
+			}
+		}
+	}
+	return out, nil
+}
+
+func isUndecoded(unit []bus.Letter) bool {
+	return slices.ContainsFunc(unit, func(l bus.Letter) bool { return l.Undecoded != nil })
+}
+
+func positions(unit []bus.Letter) []bus.Position {
+	out := make([]bus.Position, len(unit))
+	for i, l := range unit {
+		out[i] = l.Entry.Pos
+	}
+	return out
+}
+
+// links is which dead letters are about the same messages, of those whose create is among them.
+type links struct {
+	about map[bus.Position][]id.ID
+	of    map[id.ID][]bus.Position
+}
+
+// links reads all dead letters and keeps of each only what it is about.
+func (g *graves) links(ctx context.Context) (links, error) {
+	l := links{about: map[bus.Position][]id.ID{}, of: map[id.ID][]bus.Position{}}
+	for after := (bus.Position{}); ; {
+		letters, next, err := g.dead.List(ctx, bus.LetterFilter{After: after, Limit: hasStep})
+		if err != nil {
+			return links{}, fmt.Errorf("link dead letters: %w", err)
+		}
+		for _, d := range letters {
+			if d.Undecoded != nil {
+				continue
+			}
+			messages := changed(d.Entry)
+			if message, ok := idOf(d.Entry.Pos); ok && d.Entry.Type == wire.MessageSent {
+				messages = []id.ID{message}
+				l.of[message] = []bus.Position{d.Entry.Pos} // stands before all that changes it
+			}
+			for _, m := range messages {
+				if d.Entry.Type != wire.MessageSent && len(l.of[m]) > 0 {
+					l.of[m] = append(l.of[m], d.Entry.Pos)
+				}
+			}
+			l.about[d.Entry.Pos] = messages
+		}
+		if next.IsZero() {
+			return l, nil
+		}
+		after = next
+	}
+}
+
+// unit is the letters that belong together with one, in the order of the log; none when it is not there any more.
+func (g *graves) unit(ctx context.Context, l links, at bus.Position, alone func(bus.Letter) bool) ([]bus.Letter, error) {
+	first, ok, err := g.dead.Get(ctx, at)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if alone != nil && alone(first) {
+		return []bus.Letter{first}, nil
+	}
+	in := map[bus.Position]bool{at: true}
+	for todo := []bus.Position{at}; len(todo) > 0; todo = todo[1:] {
+		for _, m := range l.about[todo[0]] {
+			for _, p := range l.of[m] {
+				if !in[p] {
+					in[p] = true
+					todo = append(todo, p)
+				}
+			}
+		}
+	}
+	unit := make([]bus.Letter, 0, len(in))
+	for p := range in {
+		letter, ok, err := g.dead.Get(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			unit = append(unit, letter)
+		}
+	}
+	slices.SortFunc(unit, func(a, b bus.Letter) int { return a.Entry.Pos.Compare(b.Entry.Pos) })
+	return unit, nil
+}
