@@ -22,8 +22,8 @@ type badBuild struct {
 var badBuilds = []badBuild{
 	{
 		name: "XACK before COMMIT", file: "engine/bus/group.go",
-		old:     "		err := g.config.Handle(ctx, entries)\n",
-		new:     "		_ = g.ack(ctx, entries)\n		err := g.config.Handle(ctx, entries)\n",
+		old:     "	return rest, g.config.Handle(ctx, rest)\n",
+		new:     "	_ = g.ack(ctx, rest)\n	return rest, g.config.Handle(ctx, rest)\n",
 		strikes: []string{"LOCK TABLE, kill the writer and its transaction"}, rounds: 2,
 	},
 	{
@@ -39,8 +39,8 @@ var badBuilds = []badBuild{
 	},
 	{
 		name: "the writer goes on behind what its predecessor was handed", file: "engine/bus/group.go",
-		old:     "		if !pending && len(entries) > 0 {\n",
-		new:     "		if !pending && len(entries) < 0 {\n",
+		old:     "		if !pending && len(h.entries) > 0 {\n",
+		new:     "		if !pending && len(h.entries) < 0 {\n",
 		strikes: []string{"SIGSTOP the writer's node"}, rounds: 6,
 	},
 }
