@@ -437,6 +437,43 @@ func TestDead_EveryReadHasWhatWasAcknowledged(t *testing.T) {
 	<-done
 }
 
+// Between the look at the dead letters and that at the rows an entry may die, and the checkpoint pass it.
+func TestDead_AReadKnowsThatItMissedABurial(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.sicken()
+	b.start()
+	b.settled()
+	still := func(view *morgue, floor bus.Position, want bool) {
+		t.Helper()
+		mark, err := b.svc.Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := b.svc.graves.still(t.Context(), view, floor, mark); err != nil || ok != want {
+			t.Errorf("from %s to %s: %v, %v; want %v", floor, mark, ok, err, want)
+		}
+	}
+	look := func() (*morgue, bus.Position) {
+		t.Helper()
+		floor := b.svc.overlay.lowest()
+		view, err := b.svc.graves.view(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return view, floor
+	}
+	view, floor := look()
+	still(view, floor, true)
+	b.settled()
+	still(view, floor, true) // the checkpoint has moved, and nothing has died
+	b.post(wire.CreateMessage{Content: "poison"})
+	b.settled()
+	still(view, floor, false)
+	view, floor = look()
+	still(view, floor, true)
+}
+
 func TestDead_DeskFiltersPagesAndRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
