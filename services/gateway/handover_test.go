@@ -93,3 +93,26 @@ func TestGateway_LeavesNothingOfAnEndedLogin(t *testing.T) {
 	}
 	b.refusesElsewhere(s)
 }
+
+// TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees that no checkpoint knows of. Counted
+// with the view from before it, its number would be a later place, and what lies between would be lost without a word.
+func TestGateway_RefusesToCountOverAChangeOfView(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.flush()
+	b.member(wire.MemberUpdated, alice, moderator)
+	b.say(bob, hidden, "seen by moderators")
+	s.dispatch("CHANNEL_CREATE")
+	s.dispatch("GUILD_MEMBER_UPDATE")
+	s.message()
+	b.abandon()
+	other := b.another(Config{})
+	for range 5 {
+		other.say(bob, general, "missed")
+	}
+	if other.resume(alice, s, s.seq).resumed() {
+		t.Error("the session was resumed")
+	}
+}
