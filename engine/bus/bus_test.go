@@ -318,3 +318,39 @@ func TestDecode_RefusesWhatItDoesNotUnderstand(t *testing.T) {
 		}
 	}
 }
+
+// TestLog_ReadsBackwards: from one place down to another, both included, so many at a time; and the epoch stays.
+func TestLog_ReadsBackwards(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	var all []Position
+	for i := range 5 {
+		all = append(all, mustPublish(t, b.log, post(1, strconv.Itoa(i))).Pos)
+	}
+	read := func(from, to Position, count int) (got []Position, oldest Position) {
+		t.Helper()
+		entries, oldest, err := b.log.ReadBack(t.Context(), from, to, count)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			got = append(got, e.Pos)
+		}
+		return got, oldest
+	}
+	got, oldest := read(all[1], all[3], 10)
+	if diff := cmp.Diff([]Position{all[3], all[2], all[1]}, got); diff != "" || oldest != all[1] {
+		t.Errorf("down to %s: %s", oldest, diff)
+	}
+	got, oldest = read(all[0], all[3].Previous(), 2)
+	if diff := cmp.Diff([]Position{all[2], all[1]}, got); diff != "" || oldest != all[1] {
+		t.Errorf("down to %s: %s", oldest, diff)
+	}
+	if got, oldest = read(Position{Ms: 1}, all[0].Previous(), 2); len(got) != 0 || !oldest.IsZero() {
+		t.Errorf("in front of everything are %v", got)
+	}
+	epoch, err := b.log.Epoch(t.Context())
+	if again, err2 := b.log.Epoch(t.Context()); err != nil || err2 != nil || epoch == "" || epoch != again {
+		t.Errorf("epochs %q and %q: %v, %v", epoch, again, err, err2)
+	}
+}

@@ -296,6 +296,40 @@ func (l *Log) Read(ctx context.Context, pos Position) (e Entry, ok bool, err err
 	return e, err == nil, err
 }
 
+// ReadBack returns entries from to on backwards, the latest first, down to from, both included, and at most count of them. An entry
+// that cannot be decoded is passed over, as by the Tail. oldest is the position of the last one read, zero when there was none.
+func (l *Log) ReadBack(ctx context.Context, from, to Position, count int) (entries []Entry, oldest Position, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	cmd := l.redis.B().Xrevrange().Key(streamKey()).End(to.String()).Start(from.String()).Count(int64(count)).Build()
+	raw, err := l.redis.Do(ctx, cmd).AsXRangeSlices()
+	if err != nil {
+		return nil, Position{}, unavailable("read the log backwards", err)
+	}
+	for _, r := range raw {
+		e, err := decode(r)
+		if e.Pos.IsZero() {
+			return nil, Position{}, fmt.Errorf("read the log backwards: %w", err)
+		}
+		if oldest = e.Pos; err == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries, oldest, nil
+}
+
+// Epoch is random and the log's own: another one means another log, in which no position of the former means anything. It is ""
+// when the log has none.
+func (l *Log) Epoch(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	epoch, err := l.redis.Do(ctx, l.redis.B().Get().Key(epochKey()).Build()).ToString()
+	if err != nil && !isNil(err) {
+		return "", unavailable("read the log's epoch", err)
+	}
+	return epoch, nil
+}
+
 // Ping says whether the log can be reached.
 func (l *Log) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)

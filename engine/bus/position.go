@@ -3,6 +3,7 @@ package bus
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,17 @@ func (p Position) Compare(q Position) int {
 		return c
 	}
 	return cmp.Compare(p.Seq, q.Seq)
+}
+
+// Previous is the place right in front of p.
+func (p Position) Previous() Position {
+	switch {
+	case p.Seq > 0:
+		return Position{Ms: p.Ms, Seq: p.Seq - 1}
+	case p.Ms > 0:
+		return Position{Ms: p.Ms - 1, Seq: math.MaxUint64}
+	}
+	return p
 }
 
 // Less says whether p stands before q.

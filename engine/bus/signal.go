@@ -13,13 +13,20 @@ func isNil(err error) bool { return err != nil && rueidis.IsRedisNil(err) }
 
 // Signal sends something that nobody needs to have seen (typing): no log, no position, at most once.
 func (l *Log) Signal(ctx context.Context, topic string, body []byte) error {
+	_, err := l.Tell(ctx, topic, body)
+	return err
+}
+
+// Tell is Signal and says how many listen. A process that was killed does not, from the moment that its kernel has closed its
+// connections; one that is just reconnecting does not either.
+func (l *Log) Tell(ctx context.Context, topic string, body []byte) (listeners int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
 	defer cancel()
 	cmd := l.redis.B().Publish().Channel(signalChannel(topic)).Message(rueidis.BinaryString(body)).Build()
-	if err := l.redis.Do(ctx, cmd).Error(); err != nil {
-		return unavailable("signal", err)
+	if listeners, err = l.redis.Do(ctx, cmd).AsInt64(); err != nil {
+		return 0, unavailable("signal", err)
 	}
-	return nil
+	return listeners, nil
 }
 
 // Listen hands every signal of a topic to receive until ctx ends. It reconnects by itself; what is sent meanwhile is lost.

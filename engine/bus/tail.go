@@ -40,6 +40,7 @@ type Tail struct {
 	loops       life.Loops
 
 	mu      sync.Mutex
+	began   Position
 	pos     Position
 	changed chan struct{} // closed and replaced whenever pos moves
 }
@@ -68,6 +69,9 @@ func (t *Tail) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tail the log: %w", err)
 	}
+	t.mu.Lock()
+	t.began = from
+	t.mu.Unlock()
 	t.move(from)
 	t.loops.Go("tail", t.run)
 	if from.Less(last) {
@@ -90,6 +94,13 @@ func (t *Tail) Position() Position {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.pos
+}
+
+// Began is where the Tail started: its subscribers have had, or will have, everything behind it.
+func (t *Tail) Began() Position {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.began
 }
 
 // WaitFor returns when every subscriber has had everything up to and including p.

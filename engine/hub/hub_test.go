@@ -257,6 +257,64 @@ func TestRing_GivesWhatItHasOrSaysNo(t *testing.T) {
 	})
 }
 
+// TestRing_ReachesBack: records from before the beginning come in front, each once, unless they would be too many or leave a hole.
+func TestRing_ReachesBack(t *testing.T) {
+	t.Parallel()
+	at := func(ms uint64) bus.Position { return bus.Position{Ms: ms} }
+	record := func(ms uint64) Record[int] { return NewRecord(at(ms), int(ms), 1) }
+	r := NewRing[int](bus.Position{}, 6, 100)
+	r.Begin(at(10))
+	r.Append(at(11), 11, 1)
+	before, _ := r.Since(Behind(at(10)))
+	if r.Prepend(at(4), at(9), []Record[int]{record(5)}) {
+		t.Error("a hole in front of the floor was accepted")
+	}
+	if !r.Prepend(at(7), at(11), []Record[int]{record(8), record(10), record(11)}) || r.Floor() != at(7) {
+		t.Errorf("the floor is %s", r.Floor())
+	}
+	if !r.Prepend(at(9), at(10), []Record[int]{record(10)}) {
+		t.Error("what is there already was refused")
+	}
+	if r.Prepend(at(1), at(7), []Record[int]{record(2), record(3), record(4), record(6)}) {
+		t.Error("seven records fit into six")
+	}
+	got, ok := r.Since(Behind(at(7)))
+	var values []int
+	for _, rec := range got {
+		values = append(values, rec.Value)
+	}
+	if !ok || !slices.Equal(values, []int{8, 10, 11}) || len(before) != 1 || before[0].Value != 11 {
+		t.Errorf("the ring has %v, %v; what was handed out is %v", values, ok, before)
+	}
+	if _, ok := r.Since(Before(at(7))); ok {
+		t.Error("the ring reaches back behind its floor")
+	}
+}
+
+// TestView_SurvivesEncoding also takes each beginning of it, which must be refused and not crash.
+func TestView_SurvivesEncoding(t *testing.T) {
+	t.Parallel()
+	v := &View{Guilds: map[id.ID]*Class{1: NewClass(1, channels), 7: NewClass(7, nil), 9: NewClass(9, []id.ID{1 << 62, 3})}}
+	b := v.AppendGuilds(nil)
+	got, err := ParseGuilds(b)
+	if err != nil || len(got) != len(v.Guilds) {
+		t.Fatalf("%d guilds: %v", len(got), err)
+	}
+	for g, c := range v.Guilds {
+		if got[g] == nil || got[g].Guild != g || got[g].Key() != c.Key() {
+			t.Errorf("guild %s is another", g)
+		}
+	}
+	for i := range b {
+		if cut, err := ParseGuilds(b[:i]); err == nil && len(cut) == len(v.Guilds) {
+			t.Errorf("%d of %d bytes are taken for the whole", i, len(b))
+		}
+	}
+	if empty, err := ParseGuilds((&View{}).AppendGuilds(nil)); err != nil || len(empty) != 0 {
+		t.Errorf("the view of nothing: %v, %v", empty, err)
+	}
+}
+
 // BenchmarkSend charges for finding the sessions of one message in one channel and offering it to them.
 func BenchmarkSend(b *testing.B) {
 	for _, n := range []int{100, 10_000} {

@@ -41,6 +41,45 @@ func (r *Ring[T]) Append(p bus.Position, value T, bytes int) {
 	r.records = r.records[drop:]
 }
 
+// Begin says that nothing up to floor will be appended: the ring reaches back to it, unless it has dropped more.
+func (r *Ring[T]) Begin(floor bus.Position) {
+	if r.floor.Less(floor) {
+		r.floor = floor
+	}
+}
+
+// Floor is where the ring begins: it has everything behind it.
+func (r *Ring[T]) Floor() bus.Position { return r.floor }
+
+// Prepend lets the ring reach back to floor. records are all that there are behind floor up to through, which must not be before
+// the ring's own floor. It answers false, and changes nothing, when there would be too many.
+func (r *Ring[T]) Prepend(floor, through bus.Position, records []Record[T]) bool {
+	if !floor.Less(r.floor) {
+		return true
+	}
+	if through.Less(r.floor) {
+		return false
+	}
+	bytes := r.bytes
+	end := sort.Search(len(records), func(i int) bool { return r.floor.Less(records[i].Pos) })
+	for _, rec := range records[:end] {
+		bytes += rec.bytes
+	}
+	if end+len(r.records) > r.countMax || bytes > r.bytesMax {
+		return false
+	}
+	// What was handed out stays as it is.
+	all := make([]Record[T], 0, end+len(r.records))
+	r.records = append(append(all, records[:end]...), r.records...)
+	r.bytes, r.floor = bytes, floor
+	return true
+}
+
+// NewRecord is a record for Prepend.
+func NewRecord[T any](p bus.Position, value T, bytes int) Record[T] {
+	return Record[T]{Pos: p, Value: value, bytes: bytes}
+}
+
 // Since returns the records from the one that p is in on. ok is false when the ring does not reach back that far.
 func (r *Ring[T]) Since(p Point) (records []Record[T], ok bool) {
 	if p.Less(Behind(r.floor)) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 
@@ -60,6 +61,41 @@ func (v *View) With(guild id.ID, c *Class) *View {
 		next.Guilds[guild] = c
 	}
 	return &next
+}
+
+// viewFormat is the first byte of an encoded view. What begins otherwise is not read.
+const viewFormat = 1
+
+// AppendGuilds encodes the guilds of a view and the channels seen of each: 12 bytes for a guild and 8 for a channel.
+func (v *View) AppendGuilds(dst []byte) []byte {
+	dst = append(dst, viewFormat)
+	for _, g := range slices.Sorted(maps.Keys(v.Guilds)) {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(g))
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.Guilds[g].seen)))
+		dst = append(dst, v.Guilds[g].key...)
+	}
+	return dst
+}
+
+// ParseGuilds reads what AppendGuilds wrote.
+func ParseGuilds(b []byte) (map[id.ID]*Class, error) {
+	if len(b) == 0 || b[0] != viewFormat {
+		return nil, errors.New("a view of another format")
+	}
+	guilds := map[id.ID]*Class{}
+	for b = b[1:]; len(b) > 0; {
+		if len(b) < 12 || uint64(len(b)-12)/8 < uint64(binary.BigEndian.Uint32(b[8:])) {
+			return nil, errors.New("a view that is cut short")
+		}
+		guild, channels := id.ID(binary.BigEndian.Uint64(b)), make([]id.ID, binary.BigEndian.Uint32(b[8:]))
+		b = b[12:]
+		for i := range channels {
+			channels[i] = id.ID(binary.BigEndian.Uint64(b))
+			b = b[8:]
+		}
+		guilds[guild] = NewClass(guild, channels)
+	}
+	return guilds, nil
 }
 
 // Visible says whether a session with this view gets the event. It is pure: the live fan-out, counting and replay all rest

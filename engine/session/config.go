@@ -95,6 +95,9 @@ type Gateway interface {
 	Presence(ctx context.Context, s *Session, status string) error
 	// Members answers a request for members with s.Say.
 	Members(ctx context.Context, s *Session, in wire.RequestMembers) error
+	// Checkpoint says from where the session could go on elsewhere, every now and then. It is called by the session's writing
+	// goroutine and must not block.
+	Checkpoint(s *Session, c Checkpoint)
 	// Detach comes last, once, after nothing more is written; resumable says whether the client may come back.
 	Detach(s *Session, resumable bool)
 }

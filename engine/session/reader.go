@@ -157,6 +157,10 @@ func (s *Session) handle(payload []byte) error {
 		}
 		if s.reader.begun {
 			s.beat(now)
+			var seq *int64
+			if json.Unmarshal(f.D, &seq) == nil && seq != nil {
+				s.put(item{task: ack(*seq)})
+			}
 		}
 		s.frame(wire.OpHeartbeatACK, []byte("null"))
 		return nil

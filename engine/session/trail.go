@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 )
 
@@ -30,6 +31,10 @@ type mark struct {
 	to *hub.View
 	// soft marks stand in the middle of a stretch: it can be counted over them from the mark before.
 	soft bool
+	// asOf is up to where view is known to be that of the log, which may be behind point.
+	asOf bus.Position
+	// torn marks are followed by steps, of which nothing is known: no number behind it can be found.
+	torn bool
 }
 
 // Trail is what is remembered of a session: how far it was numbered, and marks from which the place of any earlier dispatch
@@ -37,7 +42,14 @@ type mark struct {
 type Trail struct {
 	seq   int64
 	view  *hub.View
+	asOf  bus.Position
 	marks []mark
+	// acked is what the client is known to have.
+	acked int64
+	// last is the latest event that was numbered.
+	last hub.Point
+	// restored trails do not know how far they were numbered, until it is found where the client stands.
+	restored bool
 }
 
 // Seq is the number of the latest durable dispatch.
@@ -52,21 +64,22 @@ func (t *Trail) next() int64 {
 // event numbers a durable event of the log.
 func (t *Trail) event(e *hub.Event) int64 {
 	t.seq++
+	t.last = e.Point
 	if t.seq-t.marks[len(t.marks)-1].seq >= markEvery {
-		t.push(mark{seq: t.seq, point: e.Point, view: t.view, soft: true})
+		t.push(mark{seq: t.seq, point: e.Point, view: t.view, soft: true, asOf: t.asOf})
 	}
 	return t.seq
 }
 
 // depart begins the steps to another view; they all belong to p. After the steps comes settle.
 func (t *Trail) depart(p hub.Point, to *hub.View) {
-	t.push(mark{seq: t.seq, point: p, view: t.view, to: to})
+	t.push(mark{seq: t.seq, point: p, view: t.view, to: to, asOf: t.asOf, torn: true})
 }
 
-// settle says that what follows are the events behind p that are visible to v.
-func (t *Trail) settle(p hub.Point, v *hub.View) {
-	t.view = v
-	t.push(mark{seq: t.seq, point: p, view: v})
+// settle says that what follows are the events behind p that are visible to v, which is the view as of a position.
+func (t *Trail) settle(p hub.Point, v *hub.View, asOf bus.Position) {
+	t.view, t.asOf, t.last = v, asOf, p
+	t.push(mark{seq: t.seq, point: p, view: v, asOf: asOf})
 }
 
 // rewind forgets what was numbered after seq, because the client has not got it.
@@ -74,7 +87,8 @@ func (t *Trail) rewind(p Place) {
 	for len(t.marks) > 0 && t.marks[len(t.marks)-1].seq > p.Seq {
 		t.marks = t.marks[:len(t.marks)-1]
 	}
-	t.seq, t.view = p.Seq, p.View
+	t.seq, t.view, t.last = p.Seq, p.View, p.Point
+	t.acked, t.restored = p.Seq, false
 }
 
 // push adds a mark. Of several at one number only the latest counts, because none of the others has a dispatch after it.
@@ -117,7 +131,7 @@ type Place struct {
 // Locate finds the place of a number that was dispatched before. since reads the ring of events. It answers ErrFuture
 // or ErrLost.
 func (t *Trail) Locate(seq int64, since func(hub.Point) ([]hub.Record[[]*hub.Event], bool)) (Place, error) {
-	if seq > t.seq {
+	if seq > t.seq && !t.restored {
 		return Place{}, ErrFuture
 	}
 	i := len(t.marks) - 1
@@ -136,6 +150,9 @@ func (t *Trail) Locate(seq int64, since func(hub.Point) ([]hub.Record[[]*hub.Eve
 	if seq == m.seq {
 		return place, nil
 	}
+	if m.torn {
+		return Place{}, ErrLost
+	}
 	records, ok := since(m.point)
 	if !ok {
 		return Place{}, ErrLost
@@ -150,4 +167,61 @@ func (t *Trail) Locate(seq int64, since func(hub.Point) ([]hub.Record[[]*hub.Eve
 		return Place{}, ErrLost
 	}
 	return place, nil
+}
+
+// Checkpoint is a place from which the session can go on elsewhere: what the client has got beyond it can be counted off in the log.
+type Checkpoint struct {
+	Place
+	// AsOf is up to where Place.View is known to be what the log says. An entry behind it may have changed the view.
+	AsOf bus.Position
+	// Torn means that nothing is known of what was dispatched behind the place: who has more than Seq cannot go on.
+	Torn bool
+}
+
+// Checkpoint is the latest mark that the client is known to have reached, or else the first. ok is false when there is none yet.
+func (t *Trail) Checkpoint() (c Checkpoint, ok bool) {
+	if len(t.marks) == 0 {
+		return c, false
+	}
+	i := len(t.marks) - 1
+	for i > 0 && t.marks[i].seq > t.acked {
+		i--
+	}
+	m := t.marks[i]
+	c = Checkpoint{Place: Place{Seq: m.seq, Point: m.point, View: m.view}, AsOf: m.asOf, Torn: m.torn}
+	// The view has been the same up to the entry that brought the next one, or else up to the latest event.
+	until := t.last.Pos
+	for _, next := range t.marks[i+1:] {
+		if next.view != m.view || next.torn {
+			until = next.point.Pos.Previous()
+			break
+		}
+	}
+	if c.AsOf.Less(until) {
+		c.AsOf = until
+	}
+	return c, true
+}
+
+// ack notes what the client says to have. What was never sent is no news.
+func (t *Trail) ack(seq int64) {
+	if seq <= t.seq {
+		t.acked = max(t.acked, seq)
+	}
+}
+
+// Restore makes the Trail of a session that began elsewhere.
+func Restore(c Checkpoint) *Trail {
+	return &Trail{
+		seq: c.Seq, view: c.View, asOf: c.AsOf, acked: c.Seq, last: c.Point, restored: true,
+		marks: []mark{{seq: c.Seq, point: c.Point, view: c.View, asOf: c.AsOf, torn: c.Torn}},
+	}
+}
+
+// Restored says whether the Trail is one of Restore's of which no place was found yet, and where it begins.
+func (t *Trail) Restored() (from Checkpoint, ok bool) {
+	if !t.restored {
+		return from, false
+	}
+	return t.Checkpoint()
 }

@@ -30,6 +30,8 @@ type world struct {
 	trail  *Trail
 	knows  map[int64]belief
 	first  int64
+	// changed are the entries that changed the view of whoever was there.
+	changed []bus.Position
 }
 
 func (w *world) drawView() *hub.View {
@@ -69,7 +71,7 @@ func (w *world) deliver(events []*hub.Event, before int) {
 }
 
 // change takes the session to another view at a point in front of which there are so many events of the log.
-func (w *world) change(p hub.Point, to *hub.View, behind int) {
+func (w *world) change(p hub.Point, to *hub.View, asOf bus.Position, behind int) {
 	from := w.view
 	steps := hub.Diff(from, to)
 	if len(steps) > 0 {
@@ -78,7 +80,7 @@ func (w *world) change(p hub.Point, to *hub.View, behind int) {
 	for i := range steps {
 		w.knows[w.trail.next()] = belief{view: hub.Walk(from, to, steps[:i+1]), behind: behind}
 	}
-	w.trail.settle(p, to)
+	w.trail.settle(p, to, asOf)
 	w.view = to
 }
 
@@ -113,6 +115,12 @@ func (w *world) check(seq int64) (Place, bool) {
 	if err != nil {
 		w.t.Fatalf("locate %d of %d: %v", seq, w.trail.Seq(), err)
 	}
+	w.compare(place, seq)
+	return place, true
+}
+
+// compare fails when a place is not where the client stands at that number.
+func (w *world) compare(place Place, seq int64) {
 	want := w.knows[seq]
 	if !same(place.View, want.view) {
 		w.t.Fatalf("at %d the view is wrong", seq)
@@ -122,13 +130,39 @@ func (w *world) check(seq int64) (Place, bool) {
 	if !slices.Equal(got, expect) {
 		w.t.Fatalf("at %d: %d events are still to come, want %d", seq, len(got), len(expect))
 	}
-	return place, true
+}
+
+// elsewhere goes on from a checkpoint with a number of the client's, and says whether that was possible. The owner of the ring refuses
+// what counts over a change of the view.
+func (w *world) elsewhere(seq int64) bool {
+	c, ok := w.trail.Checkpoint()
+	if !ok || seq < w.trail.acked {
+		return false
+	}
+	place, err := Restore(c).Locate(seq, w.ring.Since)
+	if err != nil {
+		return false
+	}
+	for _, p := range w.changed {
+		if seq > c.Seq && c.AsOf.Less(p) && !place.Point.Pos.Less(p) {
+			return false
+		}
+	}
+	w.compare(place, seq)
+	return true
 }
 
 // TestTrail_LocatesEveryNumber: after any history of events, changes of view, cuts and resumes, the place found from marks
-// and ring is the true one, or it is said to be lost; and lost it is only where the ring does not reach back.
+// and ring is the true one, or it is said to be lost; and lost it is only where the ring does not reach back. What is found from a
+// checkpoint alone is true as well.
 func TestTrail_LocatesEveryNumber(t *testing.T) {
 	t.Parallel()
+	found := 0
+	defer func() {
+		if found < 100 {
+			t.Errorf("only %d places were found elsewhere: the test tests nothing", found)
+		}
+	}()
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.SampledFrom([]int{5, 50, 1 << 20}).Draw(t, "ring")
 		w := &world{t: t, ring: hub.NewRing[[]*hub.Event](bus.Position{}, limit, 1<<20), trail: &Trail{}, knows: map[int64]belief{}}
@@ -140,7 +174,7 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 		for range w.first {
 			w.trail.next()
 		}
-		w.trail.settle(hub.Behind(w.pos), w.view)
+		w.trail.settle(hub.Behind(w.pos), w.view, w.pos)
 		w.knows[w.first] = belief{view: w.view, behind: len(w.events)}
 		t.Repeat(map[string]func(*rapid.T){
 			"events": func(t *rapid.T) {
@@ -152,8 +186,12 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 			"change": func(*rapid.T) {
 				before := len(w.events)
 				events := w.entry()
-				w.change(hub.Before(w.pos), w.drawView(), before)
+				w.changed = append(w.changed, w.pos)
+				w.change(hub.Before(w.pos), w.drawView(), w.pos, before)
 				w.deliver(events, before)
+			},
+			"ack": func(t *rapid.T) {
+				w.trail.ack(int64(rapid.IntRange(int(w.first), int(w.trail.Seq())+5).Draw(t, "acked")))
 			},
 			"resume": func(t *rapid.T) {
 				had := int64(rapid.IntRange(int(w.first), int(w.trail.Seq())).Draw(t, "had"))
@@ -173,13 +211,16 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 				}
 				w.trail.rewind(place)
 				w.view = place.View
-				w.change(place.Point, w.drawView(), behind)
+				w.change(place.Point, w.drawView(), w.pos, behind)
 				w.deliver(w.events[behind:], behind)
 			},
 			"": func(t *rapid.T) {
 				seq := int64(rapid.IntRange(int(w.first), int(w.trail.Seq())).Draw(t, "seq"))
 				if _, ok := w.check(seq); !ok && limit == 1<<20 && len(w.trail.marks) < marksMax {
 					t.Fatalf("%d of %d is lost, though the ring has everything", seq, w.trail.Seq())
+				}
+				if w.elsewhere(seq) {
+					found++
 				}
 				if len(w.trail.marks) > marksMax {
 					t.Fatalf("%d marks", len(w.trail.marks))
@@ -194,7 +235,7 @@ func TestTrail_RefusesTheFutureAndTheBeginning(t *testing.T) {
 	trail := &Trail{}
 	trail.next()
 	trail.next()
-	trail.settle(hub.Behind(bus.Position{Ms: 1}), &hub.View{})
+	trail.settle(hub.Behind(bus.Position{Ms: 1}), &hub.View{}, bus.Position{Ms: 1})
 	ring := hub.NewRing[[]*hub.Event](bus.Position{}, 10, 10)
 	f := func(seq int64, want error) {
 		t.Helper()
@@ -216,7 +257,7 @@ func TestTrail_StaysBounded(t *testing.T) {
 	ring := hub.NewRing[[]*hub.Event](bus.Position{}, 1<<20, 1<<30)
 	trail := &Trail{}
 	trail.next()
-	trail.settle(hub.Behind(bus.Position{}), view)
+	trail.settle(hub.Behind(bus.Position{}), view, bus.Position{})
 	const n = 30 * marksMax * markEvery
 	for i := range uint64(n) {
 		e := &hub.Event{Point: hub.Point{Pos: bus.Position{Ms: i + 1}}, Guild: 1, Durable: true}

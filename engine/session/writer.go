@@ -7,6 +7,7 @@ import (
 
 	"github.com/fasthttp/websocket"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -157,11 +158,12 @@ func (o *Opening) write(w *writer) error {
 		if err := o.First(w.s.ctx, w.next); err != nil {
 			return fmt.Errorf("begin session: %w", err)
 		}
-		w.trail.settle(o.Point, o.View)
+		w.trail.settle(o.Point, o.View, o.Point.Pos)
+		w.checkpoint()
 		return nil
 	}
 	w.trail.rewind(o.From)
-	if err := w.change(o.From.Point, o.View, o.Body); err != nil {
+	if err := w.change(o.From.Point, o.View, o.Point.Pos, o.Body); err != nil {
 		return fmt.Errorf("resume session: %w", err)
 	}
 	var failed error
@@ -175,6 +177,7 @@ func (o *Opening) write(w *writer) error {
 	if err := w.ephemeral("RESUMED", resumedBody); err != nil {
 		return err
 	}
+	w.checkpoint()
 	// What is here goes out before anything is looked up.
 	if err := w.flush(); err != nil {
 		return err
@@ -183,7 +186,7 @@ func (o *Opening) write(w *writer) error {
 }
 
 func (c *Change) write(w *writer) error {
-	if err := w.change(c.Point, c.View, c.Body); err != nil {
+	if err := w.change(c.Point, c.View, c.Point.Pos, c.Body); err != nil {
 		return fmt.Errorf("change view: %w", err)
 	}
 	return nil
@@ -194,7 +197,23 @@ var stepNames = [...]string{
 	hub.GuildLost: "GUILD_DELETE", hub.ChannelLost: "CHANNEL_DELETE", hub.GuildGained: "GUILD_CREATE", hub.ChannelGained: "CHANNEL_CREATE",
 }
 
-func (w *writer) change(p hub.Point, to *hub.View, body func(context.Context, hub.Step) ([]byte, error)) error {
+// ack is the last number that the client has, as its heartbeats say.
+type ack int64
+
+func (a ack) write(w *writer) error {
+	w.trail.ack(int64(a))
+	w.checkpoint()
+	return nil
+}
+
+func (w *writer) checkpoint() {
+	if c, ok := w.trail.Checkpoint(); ok {
+		w.s.gw.Checkpoint(w.s, c)
+	}
+}
+
+// change tells the steps to another view, which is that of the log as of a position.
+func (w *writer) change(p hub.Point, to *hub.View, asOf bus.Position, body func(context.Context, hub.Step) ([]byte, error)) error {
 	steps := hub.Diff(w.trail.view, to)
 	if len(steps) > 0 {
 		w.trail.depart(p, to)
@@ -208,6 +227,6 @@ func (w *writer) change(p hub.Point, to *hub.View, body func(context.Context, hu
 			return err
 		}
 	}
-	w.trail.settle(p, to)
+	w.trail.settle(p, to, asOf)
 	return nil
 }

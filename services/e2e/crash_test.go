@@ -100,19 +100,30 @@ func (m *machine) ready() error {
 
 // drained says when everything in the log is in Postgres.
 func (m *machine) drained() error {
+	n, err := m.metric("xcord_messaging_undurable_entries")
+	if err == nil && n != 0 {
+		err = errors.New("the writer has not caught up")
+	}
+	return err
+}
+
+// metric is the value of one, with its labels.
+func (m *machine) metric(name string) (float64, error) {
 	r, err := http.Get("http://" + m.admin + "/metrics")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = r.Body.Close() }()
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if !bytes.Contains(text, []byte("\nxcord_messaging_undurable_entries 0\n")) {
-		return errors.New("the writer has not caught up")
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
 	}
-	return nil
+	return 0, fmt.Errorf("no metric %s", name)
 }
 
 // pids are xcord and its two servers: only children of the process that this test started.

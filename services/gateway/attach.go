@@ -56,6 +56,9 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
 	}
+	if err := s.announce(ctx, r); err != nil {
+		return err
+	}
 	s.desk.enter(r, sub)
 	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
 		return &session.Opening{
@@ -65,6 +68,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	})
 	if err != nil {
 		s.desk.drop(r)
+		s.saver.put(&errand{record: r, end: true})
 		return err
 	}
 	identifiesTotal.Inc()
@@ -72,8 +76,11 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	return nil
 }
 
+// sessionIDLen is the length of a session's id: random bytes in hex.
+const sessionIDLen = 32
+
 func newSessionID() string {
-	var b [16]byte
+	var b [sessionIDLen / 2]byte
 	_, _ = cryptorand.Read(b[:]) // crypto/rand never fails
 	return hex.EncodeToString(b[:])
 }
@@ -137,16 +144,29 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	}
 	r := s.desk.claim(in.SessionID, who.User, sub)
 	if r == nil {
+		if err = s.adopt(ctx, in.SessionID, who.User, in.Seq); err == nil {
+			r = s.desk.claim(in.SessionID, who.User, sub)
+		}
+	}
+	switch {
+	case err == nil && r == nil, errors.Is(err, session.ErrInvalid):
 		resumeUnknown.Inc()
 		return session.ErrInvalid
+	case err != nil:
+		return err
 	}
-	place, err := s.locate(r, in.Seq)
+	place, err := s.locate(ctx, r, in.Seq)
 	switch {
 	case errors.Is(err, session.ErrFuture):
 		resumeFuture.Inc()
 		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
-	case err != nil:
+	case errors.Is(err, session.ErrLost):
 		return s.lost(ctx, r)
+	case err != nil:
+		return err
+	}
+	if err := s.secure(ctx, r, place); err != nil {
+		return err
 	}
 	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
 		records, ok := s.core.ring.Since(place.Point) // attach holds the lock
@@ -172,10 +192,19 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 }
 
 // locate finds where the client stands, and refuses when there would be too much to replay.
-func (s *Service) locate(r *record, seq int64) (session.Place, error) {
+func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Place, error) {
+	from, elsewhere := r.trail.Restored()
+	if elsewhere {
+		if err := s.meet(ctx, from); err != nil {
+			return session.Place{}, err
+		}
+	}
 	place, err := r.trail.Locate(seq, s.core.since)
 	if err != nil {
 		return place, err
+	}
+	if elsewhere && seq > from.Seq && !s.core.steady(from, place.Point.Pos) {
+		return place, session.ErrLost
 	}
 	records, ok := s.core.since(place.Point)
 	if !ok {
@@ -192,10 +221,24 @@ func (s *Service) locate(r *record, seq int64) (session.Place, error) {
 	return place, nil
 }
 
+// meet brings this gateway to where a session is that began elsewhere: forward to what the client may have got there, and back to
+// the place from which that is counted.
+func (s *Service) meet(ctx context.Context, from session.Checkpoint) error {
+	last, err := s.deps.Log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Tail.WaitFor(ctx, last); err != nil {
+		return err
+	}
+	return s.reach(ctx, from.Point)
+}
+
 // lost gives a session up.
 func (s *Service) lost(ctx context.Context, r *record) error {
 	resumeLost.Inc()
 	s.desk.drop(r)
+	s.end(ctx, r)
 	s.show(ctx, r)
 	return session.ErrInvalid
 }
@@ -421,12 +464,19 @@ func (c *core) detach(sub *session.Session) {
 // Detach ends a connection's part in a session.
 func (s *Service) Detach(sub *session.Session, resumable bool) {
 	s.core.detach(sub)
+	if r := s.desk.of(sub); r != nil && resumable {
+		// Whoever claims the session meanwhile waits for this connection to be done, and writes after it.
+		if c, ok := r.trail.Checkpoint(); ok {
+			s.saver.put(s.keep(r, c))
+		}
+	}
 	r := s.desk.leave(sub, resumable, s.cfg.Now())
 	if r == nil || resumable {
 		return // resumable ones show as online for a while, see sweep
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.StartTimeout) // the connection's own has ended
 	defer cancel()
+	s.end(ctx, r)
 	s.show(ctx, r)
 }
 

@@ -88,7 +88,7 @@ func (c *core) wants(e bus.Entry) bool {
 // take brings the core behind an entry: first the copy moves, then the views, and the events come last, judged by the
 // new views. loaded is what wants asked for, extra are events that took reading to make. broken means that the copy of the
 // guild has to be read anew.
-func (c *core) take(e bus.Entry, loaded *roster.GuildState, extra []*hub.Event) (broken bool) {
+func (c *core) take(e bus.Entry, loaded *reading, extra []*hub.Event) (broken bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.pos.Less(e.Pos) {
@@ -101,6 +101,9 @@ func (c *core) take(e bus.Entry, loaded *roster.GuildState, extra []*hub.Event) 
 		if e.Guild != 0 {
 			guild, broken = c.move(e, loaded)
 		}
+	}
+	if guild == nil {
+		guild = loaded.guild()
 	}
 	events, err := expand(e, guild)
 	if err != nil {
@@ -116,16 +119,20 @@ func (c *core) tell(events []*hub.Event) {
 	if len(events) == 0 {
 		return
 	}
-	bytes := 0
-	for i, ev := range events {
-		ev.Point, ev.Durable = hub.Point{Pos: c.pos, Index: i}, true
-		bytes += len(ev.Body)
-	}
-	c.ring.Append(c.pos, events, bytes)
+	c.ring.Append(c.pos, events, place(events, c.pos))
 	for _, ev := range events {
 		deliveriesTotal.Add(c.hub.Send(ev))
 	}
 	eventsTotal.Add(len(events))
+}
+
+// place makes these the durable events of the entry at p, and says how large they are.
+func place(events []*hub.Event, p bus.Position) (bytes int) {
+	for i, ev := range events {
+		ev.Point, ev.Durable = hub.Point{Pos: p, Index: i}, true
+		bytes += len(ev.Body)
+	}
+	return bytes
 }
 
 // send tells what is not durable.
@@ -140,7 +147,7 @@ func (c *core) send(events ...*hub.Event) {
 
 // move folds a cold entry into its guild's copy and then changes the views of those whom it concerns. It returns the guild
 // as it is afterwards; nil when nobody here watches it or it is gone.
-func (c *core) move(e bus.Entry, loaded *roster.GuildState) (guild *roster.Guild, broken bool) {
+func (c *core) move(e bus.Entry, loaded *reading) (guild *roster.Guild, broken bool) {
 	cp := c.guilds[e.Guild]
 	if cp == nil {
 		if cp = c.adopt(e, loaded); cp == nil {
@@ -200,7 +207,7 @@ func (c *core) concerned(e bus.Entry, cp *copied) []id.ID {
 }
 
 // adopt makes the copy of a guild that nobody here has watched so far, when the entry brings in somebody who is here.
-func (c *core) adopt(e bus.Entry, loaded *roster.GuildState) *copied {
+func (c *core) adopt(e bus.Entry, loaded *reading) *copied {
 	var cp *copied
 	switch {
 	case loaded != nil && loaded.Guild != nil:

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/presence"
@@ -18,6 +19,10 @@ type record struct {
 	login string // the login session whose token it was; empty for bots
 	shape shape
 	trail *session.Trail // the owner's writer's own
+
+	// The saver guards what follows.
+	kept  *hub.View // the view that Redis has
+	ended bool      // nothing is kept of it any more
 
 	// The desk guards what follows.
 	status presence.Status  // what the client said of itself
@@ -95,6 +100,71 @@ func (d *desk) claim(name string, user id.ID, s *session.Session) *record {
 	return r
 }
 
+// adopt adds a session that another gateway had, as one whose connection has just gone.
+func (d *desk) adopt(r *record, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.gone = now
+	d.records[r.id] = r
+	d.left = append(d.left, departure{record: r, gone: now})
+}
+
+// has says whether a session is here.
+func (d *desk) has(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.records[name] != nil
+}
+
+// of is the session that a connection has; nil when it has none (any more).
+func (d *desk) of(s *session.Session) *record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.owned[s]; r != nil && d.records[r.id] == r {
+		return r
+	}
+	return nil
+}
+
+// status is what the client says of itself.
+func (d *desk) status(r *record) presence.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return r.status
+}
+
+// release gives a session away. It returns the session and the connection that had it, nil when there was none. For a while it
+// still shows, until it does elsewhere.
+func (d *desk) release(name string, now time.Time) (*record, *session.Session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.records[name]
+	if r == nil {
+		return nil, nil
+	}
+	return r, d.let(r, now)
+}
+
+// yield is release for a session that was taken.
+func (d *desk) yield(r *record, now time.Time) *session.Session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records[r.id] != r {
+		return nil
+	}
+	return d.let(r, now)
+}
+
+// let gives a session away. mu is held.
+func (d *desk) let(r *record, now time.Time) *session.Session {
+	sub := r.owner
+	delete(d.records, r.id)
+	delete(d.owned, sub)
+	r.owner, r.gone = nil, now
+	d.left = append(d.left, departure{record: r, gone: now})
+	return sub
+}
+
 // leave notes that a connection has gone. It returns the session that it had, nil when it had none (any more), and
 // forgets it unless it can be resumed.
 func (d *desk) leave(s *session.Session, resumable bool, now time.Time) *record {
@@ -146,14 +216,16 @@ func (d *desk) drop(r *record) {
 
 // expel forgets the sessions that a login of the user's has begun, open or away, or those of all logins: what is open is closed by
 // the caller, and cannot be resumed from the moment that its client sees that.
-func (d *desk) expel(user id.ID, login string) {
+func (d *desk) expel(user id.ID, login string) (ended []*record) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, r := range d.records {
 		if r.user == user && (login == identity.AllSessions || r.login == login) {
 			delete(d.records, name)
+			ended = append(ended, r)
 		}
 	}
+	return ended
 }
 
 // sweep forgets sessions that nobody came back for, and returns those that have just been away since longer than quiet.
@@ -162,8 +234,10 @@ func (d *desk) sweep(now, quiet time.Time) (silent []*record) {
 	defer d.mu.Unlock()
 	for len(d.left) > 0 && (now.Sub(d.left[0].gone) > d.window || len(d.left) > d.max) {
 		if r := d.left[0].record; r.away(d.left[0]) {
-			delete(d.records, r.id)
-			if !r.hidden {
+			if d.records[r.id] == r {
+				delete(d.records, r.id)
+			}
+			if !r.hidden && d.records[r.id] == nil {
 				r.hidden = true
 				silent = append(silent, r)
 			}
@@ -174,7 +248,7 @@ func (d *desk) sweep(now, quiet time.Time) (silent []*record) {
 		if l.gone.After(quiet) {
 			break
 		}
-		if r := l.record; r.away(l) && !r.hidden {
+		if r := l.record; r.away(l) && !r.hidden && (d.records[r.id] == nil || d.records[r.id] == r) {
 			r.hidden = true
 			silent = append(silent, r)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -45,24 +46,12 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 			slog.Error("BUG: entry panicked", "entry", e.Pos.String(), "type", string(e.Type), "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
-	var loaded *roster.GuildState
-	var extra []*hub.Event
-	switch {
-	case s.core.wants(e):
-		state, err := s.insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
-			return s.deps.Roster.LookGuild(ctx, e.Guild, e.User)
-		})
-		if err != nil {
-			return err
-		}
-		loaded = &state
-	case e.Type == wire.UserUpdated:
-		if extra, err = s.memberUpdates(ctx, e); err != nil {
-			return err
-		}
+	loaded, extra, err := s.besides(ctx, e)
+	if err != nil {
+		return err
 	}
 	if s.core.take(e, loaded, extra) {
-		state, err := s.insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
+		state, err := insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
 			return s.deps.Roster.LookGuild(ctx, e.Guild, s.core.members(e.Guild)...)
 		})
 		if err != nil {
@@ -76,46 +65,68 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 	return nil
 }
 
-// insist reads until it can: an outage of Redis stops the tail as well, and skipping the entry would leave a copy wrong.
-func (s *Service) insist(ctx context.Context, read func(context.Context) (roster.GuildState, error)) (roster.GuildState, error) {
+// besides reads what the entry does not say and its events need.
+func (s *Service) besides(ctx context.Context, e bus.Entry) (loaded *reading, extra []*hub.Event, err error) {
+	switch {
+	case s.core.wants(e), e.Type == wire.ServerUpdated && !s.core.watches(e.Guild):
+		state, err := insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
+			return s.deps.Roster.LookGuild(ctx, e.Guild, e.User)
+		})
+		return (*reading)(&state), nil, err
+	case e.Type == wire.UserUpdated:
+		extra, err = s.memberUpdates(ctx, e)
+	}
+	return nil, extra, err
+}
+
+// reading is a guild that was read because nobody here watches it; it may be nil.
+type reading roster.GuildState
+
+func (r *reading) guild() *roster.Guild {
+	if r == nil {
+		return nil
+	}
+	return r.Guild
+}
+
+// insist reads until it can: an outage of Redis stops the tail as well, and skipping the entry would leave a copy wrong, or the
+// number of its events another one than elsewhere.
+func insist[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	pause := 20 * time.Millisecond
 	for {
 		state, err := read(ctx)
 		if err == nil {
 			return state, nil
 		}
-		slog.Warn("a guild cannot be read", "err", err, "pause", pause)
+		slog.Warn("the roster cannot be read", "err", err, "pause", pause)
 		select {
 		case <-ctx.Done():
-			return state, fmt.Errorf("read a guild: %w", err)
+			return state, fmt.Errorf("read the roster: %w", err)
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, time.Second)
 	}
 }
 
-// memberUpdates tells the guilds of a user that the user is called differently now.
+// memberUpdates tells the guilds of a user that the user is called differently now, whether somebody here watches them or not: see
+// expand.
 func (s *Service) memberUpdates(ctx context.Context, e bus.Entry) ([]*hub.Event, error) {
 	p, err := payload[wire.UserChangedPayload](e)
 	if err != nil {
 		slog.Error("entry cannot be told to clients", "entry", e.Pos.String(), "type", string(e.Type), "err", err)
 		return nil, nil
 	}
-	guilds, err := s.deps.Roster.GuildsOf(ctx, e.User)
+	guilds, err := insist(ctx, func(ctx context.Context) ([]id.ID, error) { return s.deps.Roster.GuildsOf(ctx, e.User) })
 	if err != nil {
-		// The name is looked up again wherever it is shown; only this hint is missing.
-		slog.Warn("guilds of a user cannot be read", "err", err)
-		return nil, nil
+		return nil, err
 	}
 	var events []*hub.Event
-	for _, guild := range guilds {
-		if !s.core.watches(guild) {
-			continue
-		}
-		state, err := s.deps.Roster.LookGuild(ctx, guild, e.User)
+	for _, guild := range slices.Sorted(slices.Values(guilds)) {
+		state, err := insist(ctx, func(ctx context.Context) (roster.GuildState, error) {
+			return s.deps.Roster.LookGuild(ctx, guild, e.User)
+		})
 		if err != nil {
-			slog.Warn("a guild cannot be read", "err", err)
-			continue
+			return nil, err
 		}
 		if m := state.Members[e.User]; m != nil {
 			member := m.Member(p.User)
@@ -134,7 +145,9 @@ func (c *core) watches(guild id.ID) bool {
 
 // revoked closes the sockets of a login session that has ended. It is called by the goroutine that listens.
 func (s *Service) revoked(r identity.Revoked) {
-	s.desk.expel(r.User, r.Session)
+	for _, ended := range s.desk.expel(r.User, r.Session) {
+		s.saver.put(&errand{record: ended, end: true})
+	}
 	s.core.expel(r.User, r.Session)
 }
 

@@ -13,8 +13,9 @@ import (
 )
 
 // expand makes the events of an entry that are the same for all who get them. What a change of view says (GUILD_CREATE,
-// CHANNEL_DELETE and the like) is not among them. guild is the guild behind the entry; nil when nobody here watches it, and then
-// only messages are expanded, for those who come back to a guild that they joined while they were away.
+// CHANNEL_DELETE and the like) is not among them. guild is the guild behind the entry, nil when it is not known. How many events
+// there are, and in which order, does not depend on it: on every gateway the events of an entry are the same, watched or not, so
+// that a session which began elsewhere can be counted off here.
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
@@ -26,11 +27,15 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		}
 		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
 	}
-	if guild == nil {
-		return nil, nil
-	}
 	switch e.Type {
 	case wire.ServerUpdated:
+		if guild == nil {
+			p, err := payload[wire.ServerUpdatedPayload](e)
+			if err != nil {
+				return nil, err
+			}
+			guild = &roster.Guild{ID: e.Guild, Meta: p.Guild}
+		}
 		return []*hub.Event{guildEvent(e, "GUILD_UPDATE", wire.IntentGuilds, publicGuild(guild))}, nil
 	case wire.ChannelUpdated:
 		p, err := payload[wire.ChannelChangedPayload](e)

@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
 )
@@ -111,6 +113,8 @@ type Deps struct {
 	Presence *presence.Presence
 	// Door is asked for who a token belongs to, and tells when a login session ends.
 	Door *identity.Door
+	// Resume is where sessions are left for other gateways, for as long as ResumeWindow says.
+	Resume *resume.Store
 }
 
 // Service is the gateway of this process.
@@ -124,6 +128,11 @@ type Service struct {
 	people   *people
 	acceptor *session.Acceptor
 	typing   chan []byte
+	saver    *saver
+	letters  *letters
+	adopting singleflight.Group
+	reaching chan struct{} // whoever reads the past holds its one place
+	epoch    string        // of the log, when the gateway started
 
 	on     life.Switch
 	loops  life.Loops
@@ -132,7 +141,8 @@ type Service struct {
 
 // New makes the gateway. It panics when something of deps is missing, and when cfg is not valid.
 func New(cfg Config, deps Deps) *Service {
-	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Presence == nil || deps.Door == nil {
+	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Presence == nil || deps.Door == nil ||
+		deps.Resume == nil {
 		panic("BUG: the gateway needs all of its deps")
 	}
 	if err := cfg.Validate(); err != nil {
@@ -141,11 +151,14 @@ func New(cfg Config, deps Deps) *Service {
 	cfg = cfg.withDefaults()
 	s := &Service{
 		cfg: cfg, deps: deps,
-		core:   newCore(cfg.RingMax, cfg.RingBytesMax),
-		desk:   newDesk(cfg.ResumeWindow, cfg.ResumeMax),
-		people: newPeople(deps.Roster, deps.Presence, cfg.Now),
-		typing: make(chan []byte, typingMax),
+		core:     newCore(cfg.RingMax, cfg.RingBytesMax),
+		desk:     newDesk(cfg.ResumeWindow, cfg.ResumeMax),
+		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
+		typing:   make(chan []byte, typingMax),
+		letters:  newLetters(),
+		reaching: make(chan struct{}, 1),
 	}
+	s.saver = newSaver(deps.Resume, s.taken)
 	if cfg.PublicURL != "" {
 		s.public, _ = socketURL(cfg.PublicURL) // valid
 	}
@@ -163,10 +176,19 @@ func New(cfg Config, deps Deps) *Service {
 // Start begins to accept connections.
 func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
+		var err error
+		if s.epoch, err = s.deps.Log.Epoch(ctx); err != nil {
+			return fmt.Errorf("start gateway: %w", err)
+		}
+		s.core.begin(s.deps.Tail.Began())
 		if err := s.deps.Presence.Start(ctx); err != nil {
 			return fmt.Errorf("start presence: %w", err)
 		}
-		if err := s.acceptor.Start(ctx); err != nil {
+		if err = s.listening(ctx); err == nil {
+			err = s.acceptor.Start(ctx)
+		}
+		if err != nil {
+			s.loops.Stop()
 			s.deps.Presence.Stop()
 			return fmt.Errorf("start gateway: %w", err)
 		}
@@ -176,6 +198,8 @@ func (s *Service) Start(ctx context.Context) error {
 			return s.deps.Log.Listen(ctx, typingTopic, s.receiveTyping)
 		})
 		s.loops.Go("gateway sweep", s.sweep)
+		s.loops.Go("gateway checkpoints", s.saver.run)
+		s.loops.Go("gateway handovers", s.obey)
 		return nil
 	})
 }

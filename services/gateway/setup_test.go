@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	cryptorand "crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
@@ -49,6 +52,11 @@ type bundle struct {
 	tail    *bus.Tail
 	service *Service
 	minter  *token.Minter
+	redis   string // where it is
+	client  redis.Client
+	admin   redis.Client
+	name    string // of the gateway, and of its connections to Redis
+	keys    string
 	url     string
 	http    string
 	version map[id.ID]int64
@@ -63,18 +71,42 @@ func setup(t *testing.T, cfg Config) *bundle {
 		}
 	}
 	server := harness.Redis(t)
-	client, err := redis.Open(t.Context(), redis.Config{URL: server.URL()})
-	must(err)
-	t.Cleanup(client.Close)
 	admin, err := redis.Open(t.Context(), redis.Config{URL: server.AdminURL()})
 	must(err)
 	t.Cleanup(admin.Close)
-	b := &bundle{t: t, log: bus.Open(client, bus.Config{}), version: map[id.ID]int64{}}
-	must(b.log.Install(t.Context(), admin))
+	must(bus.Open(admin, bus.Config{}).Install(t.Context(), admin))
 	must(presence.Install(t.Context(), admin))
-	dir := t.TempDir()
-	must(token.Generate(dir))
-	keys, err := token.Load(dir, true)
+	must(resume.Install(t.Context(), admin))
+	b := &bundle{t: t, admin: admin, redis: server.URL(), keys: t.TempDir(), version: map[id.ID]int64{}}
+	must(token.Generate(b.keys))
+	b.open(cfg)
+	return b
+}
+
+// another is a second gateway on the same Redis.
+func (b *bundle) another(cfg Config) *bundle {
+	b.t.Helper()
+	other := &bundle{t: b.t, admin: b.admin, redis: b.redis, keys: b.keys, version: b.version}
+	other.open(cfg)
+	return other
+}
+
+// open starts a gateway with a connection to Redis of its own.
+func (b *bundle) open(cfg Config) {
+	t := b.t
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.name = cryptorand.Text()
+	client, err := redis.Open(t.Context(), redis.Config{URL: b.redis, Name: b.name})
+	must(err)
+	t.Cleanup(client.Close)
+	b.client, b.log = client, bus.Open(client, bus.Config{})
+	keys, err := token.Load(b.keys, true)
 	must(err)
 	b.minter, err = token.NewMinter(token.Config{}, keys)
 	must(err)
@@ -87,7 +119,8 @@ func setup(t *testing.T, cfg Config) *bundle {
 	b.tail.Subscribe(r.HandleEntries)
 	b.tail.Subscribe(door.HandleEntries)
 	b.service = New(cfg, Deps{
-		Log: b.log, Tail: b.tail, Roster: r, Door: door, Presence: presence.New(client, presence.Config{Gateway: "g1"}),
+		Log: b.log, Tail: b.tail, Roster: r, Door: door, Presence: presence.New(client, presence.Config{Gateway: b.name}),
+		Resume: resume.New(client, resume.Config{Gateway: b.name}),
 	})
 	srv := rest.New(rest.Config{Addr: "127.0.0.1:0"}, rest.Deps{Authenticator: door})
 	b.service.Mount(srv)
@@ -100,7 +133,34 @@ func setup(t *testing.T, cfg Config) *bundle {
 	must(srv.Start(t.Context()))
 	t.Cleanup(srv.Stop)
 	b.url, b.http = "ws://"+srv.Addr(), "http://"+srv.Addr()
-	return b
+}
+
+// abandon leaves the gateway as kill -9 does: its connections are closed, and nothing that it would still say gets out.
+func (b *bundle) abandon() {
+	b.t.Helper()
+	b.client.Close()
+	list, err := b.admin.Do(b.t.Context(), b.admin.B().ClientList().Build()).ToString()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for line := range strings.Lines(list) {
+		if strings.Contains(line, " name="+b.name+" ") {
+			number := strings.TrimPrefix(strings.TrimPrefix(strings.Fields(line)[0], "txt:"), "id=")
+			kill := b.admin.B().Arbitrary("CLIENT", "KILL", "ID", number).Build()
+			if err := b.admin.Do(b.t.Context(), kill).Error(); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// flush returns when what was to be written of sessions is in Redis.
+func (b *bundle) flush() {
+	b.t.Helper()
+	err := b.service.saver.sync(b.t.Context(), &errand{record: &record{id: "nobody"}, end: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // found makes the users and a guild of owner, alice and bob, with a channel for all and one for the owner.
@@ -197,6 +257,7 @@ type socket struct {
 	ws      *websocket.Conn
 	session string
 	seq     int64
+	back    *frame // read before anybody wanted it
 }
 
 // frame is a frame of the server.
@@ -227,6 +288,10 @@ const readTimeout = 20 * time.Second
 
 func (s *socket) read() frame {
 	s.t.Helper()
+	if f := s.back; f != nil {
+		s.back = nil
+		return *f
+	}
 	f, err := s.next()
 	if err != nil {
 		s.t.Fatalf("read: %v", err)
@@ -336,6 +401,17 @@ func (b *bundle) cut(s *socket) {
 	}
 	_ = s.ws.NetConn().Close()
 	<-gone
+}
+
+// resumed says whether the resume was accepted, from the first frame that comes.
+func (s *socket) resumed() bool {
+	s.t.Helper()
+	f := s.read()
+	if f.Op == wire.OpInvalidSession {
+		return false
+	}
+	s.back = &f
+	return true
 }
 
 // message reads MESSAGE_CREATE and returns its content.

@@ -36,8 +36,20 @@ func (s state) clone() state {
 // follow reads up to the USER_UPDATE with this name.
 func (c *client) follow(name string) {
 	c.t.Helper()
+	c.until(func(f frame) bool {
+		var u wire.User
+		return f.T == "USER_UPDATE" && json.Unmarshal(f.D, &u) == nil && u.Username == name
+	})
+}
+
+// until reads and believes what comes up to a frame.
+func (c *client) until(last func(frame) bool) {
+	c.t.Helper()
 	for {
 		f := c.read()
+		if f.Op == wire.OpHeartbeatACK && last(f) {
+			return
+		}
 		if f.Op != wire.OpDispatch {
 			c.t.Fatalf("got op %d %s", f.Op, f.D)
 		}
@@ -47,19 +59,18 @@ func (c *client) follow(name string) {
 		if c.seq++; *f.S != c.seq {
 			c.t.Fatalf("%s has s %d, want %d", f.T, *f.S, c.seq)
 		}
-		done := c.believe(f, name)
+		c.believe(f)
 		c.then[c.seq] = c.now.clone()
-		if done {
+		if last(f) {
 			return
 		}
 	}
 }
 
-func (c *client) believe(f frame, name string) (done bool) {
+func (c *client) believe(f frame) {
 	c.t.Helper()
 	var d struct {
 		ID       id.ID
-		Username string
 		Content  string
 		Channels []wire.Channel
 	}
@@ -92,10 +103,7 @@ func (c *client) believe(f frame, name string) (done bool) {
 			c.t.Fatalf("message %q after %v", d.Content, c.now.messages)
 		}
 		c.now.messages = append(c.now.messages, n)
-	case "USER_UPDATE":
-		return d.Username == name
 	}
-	return false
 }
 
 // walk is a guild that changes at random.
@@ -206,4 +214,117 @@ func TestGateway_ResumesLikeOneWhoNeverLeft(t *testing.T) {
 			}
 		}
 	}
+}
+
+// beat sends a heartbeat, goes on until its answer, and returns the number that it carried.
+func (c *client) beat() (seq int64) {
+	c.t.Helper()
+	seq = c.seq
+	c.send(wire.OpHeartbeat, seq)
+	c.until(func(f frame) bool { return f.Op == wire.OpHeartbeatACK })
+	return seq
+}
+
+// begin is alice's new session on a gateway.
+func (b *bundle) begin() *client {
+	b.t.Helper()
+	s, guilds := b.identify(alice, wire.IntentsAll)
+	c := &client{socket: s, now: state{channels: map[id.ID]bool{}}, then: map[int64]state{}}
+	for _, g := range guilds {
+		for _, ch := range g.Channels {
+			c.now.channels[ch.ID] = true
+		}
+	}
+	c.then[c.seq] = c.now.clone()
+	return c
+}
+
+// TestGateway_ResumesOnAnother: as above, but the session goes on with another gateway on the same Redis, which began after some or
+// all of what is to be counted. The former one lives, or was killed without a word. What cannot be exact may be refused, but
+// what is accepted is exact.
+func TestGateway_ResumesOnAnother(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	home := setup(t, Config{})
+	home.found()
+	w := &walk{
+		bundle: home, rnd: rand.New(rand.NewPCG(seed, 0)), member: true, fresh: 1000, said: map[int]id.ID{},
+		channels: map[id.ID]wire.Channel{general: {}, hidden: {}},
+	}
+	here := home.another(Config{})
+	witness, walker := home.begin(), here.begin()
+	first, excused := walker.seq, map[int]bool{}
+	resumed, refused := map[bool]int{}, map[bool]int{}
+	steps := func(n int) {
+		for range w.rnd.IntN(n) {
+			w.step()
+		}
+	}
+	for round := range 40 {
+		steps(8)
+		if w.rnd.IntN(2) == 0 {
+			killed, there := w.rnd.IntN(2) == 0, (*bundle)(nil)
+			early := w.rnd.IntN(2) == 0
+			if early {
+				there = home.another(Config{})
+				steps(4)
+			}
+			if killed {
+				here.flush()
+				here.abandon()
+			}
+			if !killed && w.rnd.IntN(2) == 0 {
+				here.cut(walker.socket)
+			}
+			steps(6)
+			if !early {
+				there = home.another(Config{})
+			}
+			steps(6)
+			had := max(first, walker.seq-int64(w.rnd.IntN(10)))
+			was := walker.socket
+			walker.now, walker.socket = walker.then[had].clone(), there.resume(alice, was, had)
+			if walker.resumed() {
+				resumed[killed]++
+				first = had // nobody goes back behind what they have claimed to have
+			} else {
+				refused[killed]++
+				_ = walker.ws.Close()
+				walker = there.begin()
+				first = walker.seq
+				for n := range len(w.said) {
+					excused[n] = true
+				}
+			}
+			here = there
+		}
+		name := fmt.Sprintf("round%d", round)
+		home.cold(wire.UserUpdated, bus.Entry{User: alice}, wire.UserChangedPayload{User: wire.User{ID: alice, Username: name}})
+		witness.follow(name)
+		walker.follow(name)
+		if diff := cmp.Diff(witness.now.channels, walker.now.channels); diff != "" {
+			t.Fatalf("round %d: the channels differ: %s", round, diff)
+		}
+		got := map[int]bool{}
+		for _, n := range walker.now.messages {
+			got[n] = true
+		}
+		for _, n := range witness.now.messages {
+			switch {
+			case got[n] || excused[n]:
+			case witness.now.channels[w.said[n]]:
+				t.Fatalf("round %d: message %d is missing", round, n)
+			default:
+				excused[n] = true
+			}
+		}
+		if w.rnd.IntN(2) == 0 {
+			first = walker.beat()
+		}
+	}
+	if refused[false] > 0 || resumed[true] == 0 && refused[true] > 5 {
+		t.Errorf("what a living gateway gave away was refused %d times, after a kill nothing of %d was resumed", refused[false], refused[true])
+	}
+	t.Logf("alive: %d resumed, %d refused; killed: %d resumed, %d refused", resumed[false], refused[false], resumed[true], refused[true])
 }

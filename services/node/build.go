@@ -9,6 +9,7 @@ import (
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/services/auth"
@@ -141,10 +142,12 @@ func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
 
 func (n *Node) buildGateway(door *identity.Door) {
 	sh := &n.shared
+	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
+	name := rand.Text()
 	service := gateway.New(gateway.Config{PublicURL: n.settings.PublicURL}, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door,
-		// A gateway that comes back is another one: what its predecessor left behind must run out.
-		Presence: presence.New(sh.volatile, presence.Config{Gateway: rand.Text()}),
+		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
+		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
 	})
 	n.houses.Add(Gateway, service)
 	service.Mount(n.rest)

@@ -22,6 +22,7 @@ import (
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 )
@@ -257,10 +258,14 @@ func (n *Node) prepareRedis(ctx context.Context) error {
 	if err := n.shared.bus.Install(ctx, admin); err != nil {
 		return err
 	}
-	if n.settings.RedisVolatileURL == "" {
-		return presence.Install(ctx, admin)
+	volatile := admin
+	if n.settings.RedisVolatileURL != "" {
+		volatile = n.shared.volatile
 	}
-	return presence.Install(ctx, n.shared.volatile)
+	if err := presence.Install(ctx, volatile); err != nil {
+		return err
+	}
+	return resume.Install(ctx, volatile)
 }
 
 func (n *Node) openKeys() (err error) {

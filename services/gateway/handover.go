@@ -1,0 +1,313 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/resume"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+var (
+	adoptedTotal  = metrics.NewCounter(`xcord_gateway_adopted_sessions_total`)
+	releasedTotal = metrics.NewCounter(`xcord_gateway_released_sessions_total`)
+)
+
+// releaseWait is how long a gateway that lives may take to let a session go. It closes a connection within two seconds, in which the
+// peer may be gone already. Beyond it the session is claimed all the same, from the checkpoint that is there.
+const releaseWait = 3 * time.Second
+
+// kept is a session as it stands in Redis, but for the view.
+type kept struct {
+	Epoch   string          `json:"epoch"`
+	User    id.ID           `json:"user"`
+	Login   string          `json:"login,omitempty"`
+	Bot     bool            `json:"bot,omitempty"`
+	Intents wire.Intents    `json:"intents"`
+	Shard   *[2]int         `json:"shard,omitempty"`
+	Large   int             `json:"large"`
+	Status  presence.Status `json:"status"`
+
+	Seq   int64  `json:"seq"`
+	Entry string `json:"entry"`
+	Index int    `json:"index"`
+	AsOf  string `json:"as_of"`
+	Torn  bool   `json:"torn,omitempty"`
+}
+
+// keep makes what is to be written of a session.
+func (s *Service) keep(r *record, c session.Checkpoint) *errand {
+	return &errand{record: r, view: c.View, state: encode(kept{
+		Epoch: s.epoch, User: r.user, Login: r.login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
+		Large: r.shape.large, Status: s.desk.status(r),
+		Seq: c.Seq, Entry: c.Point.Pos.String(), Index: c.Point.Index, AsOf: c.AsOf.String(), Torn: c.Torn,
+	})}
+}
+
+// parse makes the session of a checkpoint.
+func parse(name string, c resume.Checkpoint) (*record, error) {
+	var k kept
+	if err := json.Unmarshal(c.State, &k); err != nil {
+		return nil, fmt.Errorf("state of a session: %w", err)
+	}
+	entry, err := bus.ParsePosition(k.Entry)
+	if err != nil {
+		return nil, err
+	}
+	asOf, err := bus.ParsePosition(k.AsOf)
+	if err != nil {
+		return nil, err
+	}
+	guilds, err := hub.ParseGuilds(c.View)
+	if err != nil {
+		return nil, err
+	}
+	view := &hub.View{User: k.User, Bot: k.Bot, Intents: k.Intents, Guilds: guilds}
+	return &record{
+		id: name, user: k.User, login: k.Login, status: k.Status, kept: view,
+		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
+		trail: session.Restore(session.Checkpoint{
+			Place: session.Place{Seq: k.Seq, Point: hub.Point{Pos: entry, Index: k.Index}, View: view}, AsOf: asOf, Torn: k.Torn,
+		}),
+	}, nil
+}
+
+// Checkpoint takes down from where an open session could go on elsewhere.
+func (s *Service) Checkpoint(sub *session.Session, c session.Checkpoint) {
+	if r := s.desk.of(sub); r != nil {
+		s.saver.put(s.keep(r, c))
+	}
+}
+
+// adopt brings a session that is not here into the desk, as if its connection had just been lost: from the gateway that has it, or
+// from what one that is dead has left behind. It answers session.ErrInvalid when there is nothing to go on with.
+func (s *Service) adopt(ctx context.Context, name string, user id.ID, seq int64) error {
+	// Whoever comes for the same session meanwhile waits for this one, whose connection may end before.
+	_, err, _ := s.adopting.Do(name, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StartTimeout)
+		defer cancel()
+		return nil, s.fetch(ctx, name, user, seq)
+	})
+	return err
+}
+
+func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64) error {
+	if s.desk.has(name) {
+		return nil
+	}
+	if len(name) != sessionIDLen || s.saver.ending(name) {
+		return session.ErrInvalid
+	}
+	store := s.deps.Resume
+	owner, state, ok, err := store.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	var k kept
+	if !ok || json.Unmarshal(state, &k) != nil || k.User != user {
+		return session.ErrInvalid
+	}
+	epoch, err := s.deps.Log.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	if k.Epoch != epoch || epoch == "" {
+		return session.ErrInvalid
+	}
+	if owner != store.Gateway() {
+		s.demand(ctx, owner, name, seq)
+	}
+	c, ok, err := store.Claim(ctx, name, owner)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return session.ErrInvalid
+	}
+	r, err := parse(name, c)
+	if err != nil {
+		slog.Warn("a session that was left behind cannot be read", "session", name, "err", err)
+		return session.ErrInvalid
+	}
+	s.desk.adopt(r, s.cfg.Now())
+	adoptedTotal.Inc()
+	return nil
+}
+
+// handover is what gateways say to each other. Without From it is the answer.
+type handover struct {
+	Session string `json:"session"`
+	From    string `json:"from,omitempty"` // the gateway that wants the session
+	Seq     int64  `json:"seq,omitempty"`  // what its client says to have
+}
+
+// gatewayTopic is where a gateway is told of handovers.
+func gatewayTopic(gateway string) string { return "gateway:" + gateway }
+
+// listening returns when this gateway is told of handovers.
+func (s *Service) listening(ctx context.Context) error {
+	topic := gatewayTopic(s.deps.Resume.Gateway())
+	s.loops.Go("gateway letters", func(ctx context.Context) error { return s.deps.Log.Listen(ctx, topic, s.letters.receive) })
+	tick := time.NewTicker(listenPoll)
+	defer tick.Stop()
+	for {
+		listeners, err := s.deps.Log.Tell(ctx, topic, encode(handover{}))
+		if err != nil || listeners > 0 {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// listenPoll is how often a start looks whether it is being listened: subscribing takes one round trip on a new connection.
+const listenPoll = 5 * time.Millisecond
+
+// letters are those of this gateway: demands that wait for their turn, and who waits for an answer.
+type letters struct {
+	demands chan handover
+
+	mu    sync.Mutex // guards waits
+	waits map[string]chan struct{}
+}
+
+// demandsMax bounds the demands that wait. What is more is not answered, and claimed after releaseWait.
+const demandsMax = 4096
+
+func newLetters() *letters {
+	return &letters{demands: make(chan handover, demandsMax), waits: map[string]chan struct{}{}}
+}
+
+// receive is called by the goroutine that reads the connection and does not block.
+func (l *letters) receive(body []byte) {
+	var h handover
+	if json.Unmarshal(body, &h) != nil {
+		return
+	}
+	if h.From != "" {
+		select {
+		case l.demands <- h:
+		default:
+		}
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.waits[h.Session]; c != nil {
+		close(c)
+		delete(l.waits, h.Session)
+	}
+}
+
+// demand tells a gateway to let a session go, and waits until it has or is seen to be dead. When neither happens in time, the claim
+// takes the session from it.
+func (s *Service) demand(ctx context.Context, owner, name string, seq int64) {
+	answered := make(chan struct{})
+	s.letters.mu.Lock()
+	s.letters.waits[name] = answered // there is one at a time, see adopt
+	s.letters.mu.Unlock()
+	defer func() {
+		s.letters.mu.Lock()
+		delete(s.letters.waits, name)
+		s.letters.mu.Unlock()
+	}()
+	demand := handover{Session: name, From: s.deps.Resume.Gateway(), Seq: seq}
+	listeners, err := s.deps.Log.Tell(ctx, gatewayTopic(owner), encode(demand))
+	if err != nil || listeners == 0 {
+		return
+	}
+	timeout := time.NewTimer(releaseWait)
+	defer timeout.Stop()
+	select {
+	case <-answered:
+	case <-timeout.C:
+		slog.Warn("a gateway does not let a session go", "session", name, "gateway", owner)
+	case <-ctx.Done():
+	}
+}
+
+// obey lets sessions go that others demand.
+func (s *Service) obey(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case h := <-s.letters.demands:
+			// Waiting for a connection to end must not keep others waiting; those are as many as connections here.
+			s.loops.Go("gateway release", func(ctx context.Context) error {
+				s.release(ctx, h)
+				return nil
+			})
+		}
+	}
+}
+
+func (s *Service) release(ctx context.Context, h handover) {
+	ctx, cancel := context.WithTimeout(ctx, releaseWait)
+	defer cancel()
+	if r, sub := s.desk.release(h.Session, s.cfg.Now()); r != nil {
+		if sub != nil {
+			sub.Close(wire.CloseUnknown, "resumed elsewhere")
+			<-sub.Done() // within twice its CloseTimeout
+		}
+		c, ok := r.trail.Checkpoint()
+		if place, err := r.trail.Locate(h.Seq, s.core.since); err == nil {
+			// Who has the session in memory knows it exactly, and nothing has to be counted.
+			c, ok = session.Checkpoint{Place: place, Torn: true}, true
+		}
+		if ok {
+			if err := s.saver.sync(ctx, s.keep(r, c)); err != nil && ctx.Err() == nil {
+				slog.Warn("a session is let go without its last checkpoint", "session", h.Session, "err", err)
+			}
+		}
+		releasedTotal.Inc()
+	}
+	// Without an answer the other one waits in vain, and then goes on.
+	_ = s.deps.Log.Signal(ctx, gatewayTopic(h.From), encode(handover{Session: h.Session}))
+}
+
+// taken forgets a session that another gateway has by now.
+func (s *Service) taken(r *record) {
+	if sub := s.desk.yield(r, s.cfg.Now()); sub != nil {
+		sub.Close(wire.CloseUnknown, "resumed elsewhere")
+	}
+}
+
+// secure writes down, before a session goes on from a place, that nobody can count beyond it any more: what it is told now depends
+// on what it may see at present. The checkpoint that follows the opening undoes that.
+func (s *Service) secure(ctx context.Context, r *record, place session.Place) error {
+	err := s.saver.sync(ctx, s.keep(r, session.Checkpoint{Place: place, Torn: true}))
+	if errors.Is(err, resume.ErrTaken) {
+		return session.ErrInvalid
+	}
+	return err
+}
+
+// announce writes down that a new session is here, so that it can be demanded before there is a checkpoint of it. Nobody can go on
+// from this one.
+func (s *Service) announce(ctx context.Context, r *record) error {
+	view := &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
+	return s.saver.sync(ctx, s.keep(r, session.Checkpoint{Place: session.Place{Seq: -1, View: view}, Torn: true}))
+}
+
+// end deletes what is kept of a session that has ended.
+func (s *Service) end(ctx context.Context, r *record) {
+	if err := s.saver.sync(ctx, &errand{record: r, end: true}); err != nil && ctx.Err() == nil {
+		slog.Warn("the checkpoint of a session that has ended is deleted later", "session", r.id, "err", err)
+	}
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/resume"
+	"github.com/xcord/xcord/engine/session"
+)
+
+var (
+	savedTotal   = metrics.NewCounter(`xcord_gateway_checkpoints_total{result="saved"}`)
+	takenTotal   = metrics.NewCounter(`xcord_gateway_checkpoints_total{result="taken"}`)
+	unsavedTotal = metrics.NewCounter(`xcord_gateway_checkpoints_total{result="failed"}`)
+	droppedTotal = metrics.NewCounter(`xcord_gateway_checkpoints_total{result="dropped"}`)
+	savedBytes   = metrics.NewCounter(`xcord_gateway_checkpoint_bytes_total`)
+	flushTime    = metrics.NewPrometheusHistogram(`xcord_gateway_checkpoint_flush_seconds`)
+)
+
+const (
+	// flushEvery is how long checkpoints are gathered before they are written together, give or take a fifth, so that gateways do not
+	// write in step.
+	flushEvery = 250 * time.Millisecond
+	// flushMax is how many are written in one round trip: some hundred KiB.
+	flushMax = 512
+	// errandsMax bounds what waits while Redis is away. What is dropped beyond it leaves an older checkpoint, which is as right.
+	errandsMax = 1 << 16
+)
+
+// errand is the latest that is to be written of a session.
+type errand struct {
+	record *record
+	state  []byte
+	view   *hub.View
+	end    bool
+	done   []chan error // whoever waits for it; each has room for one
+}
+
+// saver writes checkpoints behind everybody's back. One goroutine writes, so what is put later is written later. Safe for concurrent
+// use; nothing but sync waits.
+type saver struct {
+	store  *resume.Store
+	taken  func(r *record) // another gateway has the session; must not block
+	wake   chan struct{}   // has one element when there is something to write
+	urgent chan struct{}   // has one element when somebody waits for it
+
+	mu       sync.Mutex // guards everything below, and kept and ended of the records
+	waiting  map[string]*errand
+	underway map[string]*errand
+	failing  bool
+}
+
+func newSaver(store *resume.Store, taken func(*record)) *saver {
+	return &saver{
+		store: store, taken: taken, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		waiting: map[string]*errand{}, underway: map[string]*errand{},
+	}
+}
+
+// put replaces what was to be written of the session. An end is final.
+func (v *saver) put(e *errand) {
+	v.mu.Lock()
+	before := v.waiting[e.record.id]
+	switch {
+	case e.record.ended && !e.end:
+		for _, d := range e.done {
+			d <- session.ErrInvalid
+		}
+	case before == nil && len(v.waiting) >= errandsMax && len(e.done) == 0:
+		droppedTotal.Inc()
+	default:
+		if before != nil {
+			e.done = append(e.done, before.done...)
+		}
+		v.waiting[e.record.id], e.record.ended = e, e.end
+	}
+	v.mu.Unlock()
+	signal(v.wake)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sync is put and waits until it is written.
+func (v *saver) sync(ctx context.Context, e *errand) error {
+	done := make(chan error, 1)
+	e.done = []chan error{done}
+	v.put(e)
+	signal(v.urgent)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ending says whether the checkpoint of a session is about to be deleted.
+func (v *saver) ending(session string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, e := range []*errand{v.waiting[session], v.underway[session]} {
+		if e != nil && e.end {
+			return true
+		}
+	}
+	return false
+}
+
+// run writes until ctx ends, and then what is left.
+func (v *saver) run(ctx context.Context) error {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			v.flush(context.WithoutCancel(ctx)) // bounded by the store's time for a call
+			return nil
+		case <-v.wake:
+		}
+		pause.Reset(flushEvery*4/5 + rand.N(flushEvery*2/5))
+		select {
+		case <-ctx.Done():
+			continue
+		case <-v.urgent:
+		case <-pause.C:
+		}
+		if !v.flush(ctx) {
+			signal(v.wake)
+		}
+	}
+}
+
+// flush writes what waits, until something fails.
+func (v *saver) flush(ctx context.Context) bool {
+	for {
+		batch, writes := v.next()
+		if len(batch) == 0 {
+			return true
+		}
+		start := time.Now()
+		errs := v.store.Apply(ctx, writes)
+		flushTime.UpdateDuration(start)
+		ok := true
+		for i, e := range batch {
+			ok = v.finish(e, errs[i]) && ok
+		}
+		if !ok {
+			return false
+		}
+	}
+}
+
+// next takes what is to be written now.
+func (v *saver) next() (batch []*errand, writes []resume.Write) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.underway)
+	for session, e := range v.waiting {
+		w := resume.Write{Session: session, End: e.end}
+		if !e.end {
+			w.State, w.Keep = e.state, e.record.kept == e.view
+			if !w.Keep {
+				w.View = e.view.AppendGuilds(nil)
+			}
+		}
+		savedBytes.Add(len(w.State) + len(w.View))
+		batch, writes = append(batch, e), append(writes, w)
+		v.underway[session] = e
+		delete(v.waiting, session)
+		if len(batch) == flushMax {
+			break
+		}
+	}
+	return batch, writes
+}
+
+// finish notes what became of an errand. It answers false when it has to be repeated after a while.
+func (v *saver) finish(e *errand, err error) bool {
+	switch {
+	case err == nil:
+		savedTotal.Inc()
+	case errors.Is(err, resume.ErrTaken):
+		takenTotal.Inc()
+		v.taken(e.record)
+	default:
+		unsavedTotal.Inc()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.underway, e.record.id)
+	e.record.kept = nil
+	failed := err != nil && !errors.Is(err, resume.ErrTaken)
+	switch {
+	case err == nil && !e.end:
+		e.record.kept = e.view
+	case failed && errors.Is(err, resume.ErrMissing):
+		// The view was thought to be there and has gone by itself: the next try writes it.
+		if next := v.waiting[e.record.id]; next == nil {
+			v.waiting[e.record.id] = e
+		} else {
+			next.done = append(next.done, e.done...)
+		}
+		return true
+	case failed:
+		if !v.failing {
+			slog.Warn("checkpoints cannot be written", "err", err)
+		}
+		if v.waiting[e.record.id] == nil {
+			again := *e
+			again.done = nil
+			v.waiting[e.record.id] = &again
+		}
+	}
+	v.failing = failed
+	for _, d := range e.done {
+		d <- err
+	}
+	return !failed
+}
