@@ -137,6 +137,19 @@ func state(pid int) string {
 	return fields[0]
 }
 
+// stopped waits until a process that was sent SIGSTOP has heeded it: a signal that comes before that is heeded first.
+func stopped(t *testing.T, pid int) {
+	t.Helper()
+	ctx := within(t)
+	for state(pid) != "T" {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("process %d does not stop", pid)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func TestServers_EndWithTheirKilledParentAndRecover(t *testing.T) {
 	t.Parallel()
 	dir := place(t)
@@ -160,6 +173,7 @@ func TestServers_StartWhereOrphansStillWork(t *testing.T) {
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
+			stopped(t, pid)
 		}
 	})
 	if state(pids.Redis) == "" || state(pids.Postgres) == "" {
