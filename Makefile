@@ -10,10 +10,10 @@ PACKAGES     ?= ./...
 ARGS         ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test check fmt bench chaos clean
+.PHONY: help deps build run test check fmt bench chaos chaos-short clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Install redis-server and postgresql if they are missing
 	@sh deploy/install-deps.sh
@@ -41,6 +41,9 @@ fmt: ## Format every Go file
 
 bench: deps ## Measure the real binary beside bare Redis, HTTP, sockets and SQL
 	$(GO) test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 10m ./bench
+
+chaos-short: deps ## The same with four faults, in half a minute
+	$(GO) test -race -run 'ShortRun' -count 1 -v -timeout 5m ./bench/chaos -chaos.short $(ARGS)
 
 chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.rounds=1'
 	$(GO) test -run 'Chaos|BadBuilds|Check' -count 1 -v -timeout 15m ./bench/chaos -chaos $(ARGS)

@@ -24,7 +24,8 @@ import (
 )
 
 var (
-	long = flag.Bool("chaos", false, "strike every kind of fault, and try the bad builds")
+	brief = flag.Bool("chaos.short", false, "strike four kinds of fault once: some 30 s")
+	long  = flag.Bool("chaos", false, "strike every kind of fault, and try the bad builds")
 	// A round of all faults takes about a minute and a half.
 	rounds   = flag.Int("chaos.rounds", 3, "how often each fault strikes")
 	only     = flag.String("chaos.only", "", "strike only faults with this in their name")
@@ -323,8 +324,8 @@ var short = []string{"kill -9 everything", "SIGSTOP the writer's node", "Redis' 
 // TestChaos_ShortRunKeepsThePromises strikes a few kinds of faults once each.
 func TestChaos_ShortRunKeepsThePromises(t *testing.T) {
 	t.Parallel()
-	if *long {
-		t.Skip("the long run has it all")
+	if !*brief {
+		t.Skip("make chaos-short does this")
 	}
 	seed := newSeed(t)
 	x := newRun(t, buildBinary(t, ""), seed, scale{posters: 8, watchers: 6, pace: 100 * time.Millisecond})

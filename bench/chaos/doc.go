@@ -4,7 +4,7 @@
 //
 // It has two halves. The checker (history.go, check*.go) is pure: a history, written by the clients alone, and the final state
 // go in, violations come out. Its own test mutates correct histories and demands that each mutant is caught. The run
-// (the test files) makes such histories; `make chaos` takes minutes, an ordinary test does a few rounds.
+// (the test files) makes such histories: `make chaos` in minutes, `make chaos-short` a few rounds of it.
 //
 // It does not break disks, clocks or memory, and it does not lose power: a disk that lies about a flush is not seen here.
 package chaos
