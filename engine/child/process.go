@@ -41,8 +41,9 @@ type Process struct {
 	err  error // written before done is closed
 }
 
-// Start runs the program in a process group of its own, so that a Ctrl-C on the terminal reaches only the parent, which
-// then ends the child in its own order.
+// Start runs the program in a session of its own, so that a Ctrl-C on the terminal reaches only the parent, which then
+// ends the child in its own order. A process group of its own would do for that, but the kernel wakes a stopped child of such a group
+// when its parent dies, and hangs up on it.
 func Start(s Spec) (*Process, error) {
 	cmd := exec.Command(s.Path, s.Args...)
 	cmd.Env = append([]string{}, s.Env...)
@@ -51,7 +52,7 @@ func Start(s Spec) (*Process, error) {
 	if s.Stdin != nil {
 		cmd.Stdin = bytes.NewReader(s.Stdin)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: s.Orphan, Credential: s.User.credential()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: s.Orphan, Credential: s.User.credential()}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	p.wait.Go(func() {
