@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,8 +57,9 @@ type Local struct {
 	loops   life.Loops
 	home    *child.Home
 	process *child.Process
-	run     string // the directory of the socket
-	app     string // passwords
+	pid     atomic.Int64 // of process, for Pid, which may be called while it is replaced
+	run     string       // the directory of the socket
+	app     string       // passwords
 	admin   string
 }
 
@@ -129,7 +131,7 @@ func (l *Local) URL() string { return l.url(appUser, l.app, database) }
 func (l *Local) AdminURL() string { return l.url(superUser, l.admin, "postgres") }
 
 // Pid is the server's process id. Only between Start and Stop.
-func (l *Local) Pid() int { return l.process.Pid() }
+func (l *Local) Pid() int { return int(l.pid.Load()) }
 
 func (l *Local) url(user, password, database string) string {
 	query := url.Values{"host": {l.run}, "port": {port}, "sslmode": {"disable"}}
@@ -164,6 +166,7 @@ func (l *Local) start(ctx context.Context) error {
 	if l.process, err = child.Start(spec); err != nil {
 		return err
 	}
+	l.pid.Store(int64(l.process.Pid()))
 	conn, err := l.ready(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,6 +65,7 @@ type Local struct {
 	loops   life.Loops
 	home    *child.Home
 	process *child.Process
+	pid     atomic.Int64 // of process, for Pid, which may be called while it is replaced
 	socket  string
 	app     string // passwords
 	admin   string
@@ -140,7 +142,7 @@ func (l *Local) URL() string { return l.url(appUser, l.app) }
 func (l *Local) AdminURL() string { return l.url(adminUser, l.admin) }
 
 // Pid is the server's process id. Only between Start and Stop.
-func (l *Local) Pid() int { return l.process.Pid() }
+func (l *Local) Pid() int { return int(l.pid.Load()) }
 
 func (l *Local) url(user, password string) string {
 	u := url.URL{Scheme: "unix", User: url.UserPassword(user, password), Path: l.socket}
@@ -183,6 +185,7 @@ func (l *Local) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.pid.Store(int64(l.process.Pid()))
 	return l.ready(ctx)
 }
 
