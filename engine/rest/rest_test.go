@@ -145,8 +145,8 @@ func (s *site) react(c *Call, _ None) (seen, error) {
 	return n, nil
 }
 
-func (s *site) unreact(*Call, None) (None, error)   { return None{}, nil }
-func (s *site) remove(*Call, None) (None, error)    { return None{}, nil }
+func (s *site) unreact(*Call, None) (None, error) { return None{}, nil }
+func (s *site) remove(*Call, None) (None, error)  { return None{}, nil }
 func (s *site) file(c *Call, _ None) (File, error) {
 	return File{Type: "image/png", Policy: "sandbox", Cache: "no-store", Body: []byte(c.Param("name"))}, nil
 }

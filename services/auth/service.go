@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"time"
@@ -39,21 +40,14 @@ var (
 	refreshRepeated = metrics.NewCounter(`xcord_auth_refreshes_total{result="repeated"}`)
 	refreshReused   = metrics.NewCounter(`xcord_auth_refreshes_total{result="reused"}`)
 	refreshRefused  = metrics.NewCounter(`xcord_auth_refreshes_total{result="refused"}`)
+	hashesTotal     = metrics.NewCounter(`xcord_auth_hashes_total`)
 	hashRefused     = metrics.NewCounter(`xcord_auth_hash_refused_total`)
-)
-
-// Registration says who may make an account.
-type Registration string
-
-// The modes of registration. Registration by invite codes is not there yet, and Validate refuses it.
-const (
-	RegistrationOpen   Registration = "open"
-	RegistrationClosed Registration = "closed"
+	pictureRefused  = metrics.NewCounter(`xcord_auth_picture_refused_total`)
 )
 
 // Config of the service. The zero value is the default.
 type Config struct {
-	Registration Registration // default open
+	Registration Registration // default RegistrationLocal
 
 	// RefreshTTL is how long a session lives without being refreshed; default 30 days.
 	RefreshTTL time.Duration
@@ -72,7 +66,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.Registration == "" {
-		c.Registration = RegistrationOpen
+		c.Registration = RegistrationLocal
 	}
 	if c.RefreshTTL == 0 {
 		c.RefreshTTL = 30 * 24 * time.Hour
@@ -96,11 +90,9 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var errs []error
 	switch c.Registration {
-	case "", RegistrationOpen, RegistrationClosed:
-	case "invite":
-		errs = append(errs, errors.New(`auth: registration by invite is not there yet; choose "open" or "closed"`))
+	case "", RegistrationOpen, RegistrationInvite, RegistrationClosed, RegistrationLocal:
 	default:
-		errs = append(errs, fmt.Errorf(`auth: registration %q: choose "open" or "closed"`, c.Registration))
+		errs = append(errs, fmt.Errorf(`auth: registration %q is none of open, invite, closed, local`, c.Registration))
 	}
 	if c.RefreshTTL < 0 || c.RefreshGrace < 0 || c.HashWait < 0 {
 		errs = append(errs, errors.New("auth: durations must not be negative"))
@@ -118,6 +110,8 @@ type Deps struct {
 	Pool   *Pool
 	IDs    *postgres.IDs
 	Minter *token.Minter
+	Roster *roster.Roster
+	Sealer *token.Sealer
 }
 
 // Service is the auth service of one process. Its handlers are safe for concurrent use.
@@ -127,27 +121,35 @@ type Service struct {
 	store  store
 	hasher *hasher
 
+	pictures  *slots
+	setupCode string // of the setup link; "" when there is an administrator. Written by Start
+
 	on    life.Switch
 	loops life.Loops
 }
 
 // New makes the service. It does no I/O. It panics when something of deps is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Log == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil {
-		panic("BUG: auth needs Log, Outbox, Pool, IDs and Minter")
+	if deps.Log == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil || deps.Roster == nil ||
+		deps.Sealer == nil {
+		panic("BUG: auth needs Log, Outbox, Pool, IDs, Minter, Roster and Sealer")
 	}
 	config = config.withDefaults()
 	return &Service{
 		config: config, deps: deps, store: store{deps.Pool},
-		hasher: newHasher(config.HashSlots, config.HashWait),
+		hasher:   newHasher(config.HashSlots, config.HashWait),
+		pictures: newSlots(pictureSlots, pictureWait, pictureWaitersMax, pictureRefused),
 	}
 }
 
-// Start begins to sweep up dead sessions.
-func (s *Service) Start(context.Context) error {
+// Start makes the setup link, if there is no administrator, and begins to sweep up what is dead.
+func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
 		if err := s.config.Validate(); err != nil {
 			return err
+		}
+		if err := s.offerSetup(ctx); err != nil {
+			return fmt.Errorf("start auth: %w", err)
 		}
 		s.loops.Go("auth sweep", s.sweep)
 		return nil
@@ -163,13 +165,16 @@ func (s *Service) Failed() <-chan error { return s.loops.Failed() }
 // sweepEvery: dead sessions harm nobody, so this need only keep up with logins.
 const sweepEvery = time.Hour
 
-// sweep deletes sessions that can no longer be refreshed.
+// sweep deletes sessions that can no longer be refreshed, and codes that are too old.
 func (s *Service) sweep(ctx context.Context) error {
 	for {
 		pause := time.NewTimer(sweepEvery/2 + rand.N(sweepEvery))
 		select {
 		case <-pause.C:
 			s.store.sweep(ctx)
+			if err := s.store.sweepCodes(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("old codes were not swept", "err", err)
+			}
 		case <-ctx.Done():
 			pause.Stop()
 			return nil

@@ -37,7 +37,8 @@ type newSession struct {
 	expires   time.Time
 }
 
-func (s *Service) newSession(user id.ID, userAgent string) newSession {
+func (s *Service) newSession(c *rest.Call, user id.ID) newSession {
+	userAgent := c.UserAgent()
 	return newSession{
 		id: random(sessionBytes), user: user, userAgent: strings.ToValidUTF8(userAgent[:min(len(userAgent), userAgentMax)], ""),
 		refresh: random(refreshBytes), expires: time.Now().Add(s.config.RefreshTTL),
@@ -159,9 +160,11 @@ func (s *Service) logout(c *rest.Call, _ rest.None) (rest.None, error) {
 	return rest.None{}, nil
 }
 
-// announceEnd tells every process that a session has ended. Who misses it refuses the access token when it expires.
-func (s *Service) announceEnd(ctx context.Context, user id.ID, session string) {
-	if err := identity.Revoke(ctx, s.deps.Log, identity.Revoked{User: user, Session: session}); err != nil {
-		slog.Warn("the end of a session was not announced", "user", user.String(), "err", err)
+// announceEnd tells every process that sessions have ended. Who misses it refuses the access token when it expires.
+func (s *Service) announceEnd(ctx context.Context, user id.ID, sessions ...string) {
+	for _, session := range sessions {
+		if err := identity.Revoke(ctx, s.deps.Log, identity.Revoked{User: user, Session: session}); err != nil {
+			slog.Warn("the end of a session was not announced", "user", user.String(), "err", err)
+		}
 	}
 }

@@ -98,6 +98,7 @@ func (n *Node) buildCold(ctx context.Context) error {
 		return err
 	}
 	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
 	return nil
@@ -113,12 +114,15 @@ func (n *Node) buildAuth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mode := auth.RegistrationClosed
-	if n.settings.registrationOpen() {
-		mode = auth.RegistrationOpen
+	sealer, err := token.NewSealer(sh.keys)
+	if err != nil {
+		return err
 	}
-	service := auth.New(auth.Config{Registration: mode},
-		auth.Deps{Log: sh.bus, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter})
+	service := auth.New(auth.Config{Registration: n.settings.registration()}, auth.Deps{
+		Log: sh.bus, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
+	})
+	n.auth = service
+	n.admin.Mount("/admins", service.Desk())
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/services/auth"
 )
 
 // The services that a process can run.
@@ -44,7 +45,7 @@ type Settings struct {
 	KeysDir          string      `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
 
 	PublicURL    string `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	Registration string `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
 	Durability   string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
@@ -165,15 +166,16 @@ func (s *Settings) SocketPath() (string, error) {
 	return abs, nil
 }
 
-// registrationOpen: a server that strangers can reach does not take them in unless somebody says so.
-func (s *Settings) registrationOpen() bool {
+// registration: a server that strangers can reach takes in nobody who was not invited, unless somebody says so. Where the gateway is
+// another process, this one cannot know who reaches it.
+func (s *Settings) registration() auth.Registration {
 	if s.Registration != "" {
-		return s.Registration == "open"
+		return auth.Registration(s.Registration)
 	}
 	host, _, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return false
-	}
 	ip := net.ParseIP(host)
-	return s.PublicURL == "" && (host == "localhost" || ip != nil && ip.IsLoopback())
+	if err == nil && s.PublicURL == "" && s.Runs(Gateway) && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+		return auth.RegistrationLocal
+	}
+	return auth.RegistrationInvite
 }
