@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/xcord/xcord/engine/fault"
@@ -48,7 +49,12 @@ func (s *Service) endSessions(c *rest.Call, in wire.EndSessions) (rest.None, err
 	var ended []string
 	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) (err error) {
 		ended, err = endSessionsByHash(ctx, tx, c.User(), hashes)
-		return err
+		if err != nil || len(ended) == 0 {
+			return err
+		}
+		e := audited(c, auditLoggedOut, c.User())
+		e.Details = map[string]string{"sessions": strconv.Itoa(len(ended))}
+		return audit(ctx, tx, e)
 	})
 	if err != nil {
 		return rest.None{}, err
@@ -59,7 +65,10 @@ func (s *Service) endSessions(c *rest.Call, in wire.EndSessions) (rest.None, err
 
 func (s *Service) logout(c *rest.Call, _ rest.None) (rest.None, error) {
 	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
-		return endSession(ctx, tx, c.User(), c.Identity().Session)
+		if err := endSession(ctx, tx, c.User(), c.Identity().Session); err != nil {
+			return err
+		}
+		return audit(ctx, tx, audited(c, auditLoggedOut, c.User()))
 	})
 	if err != nil {
 		return rest.None{}, err
