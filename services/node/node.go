@@ -38,6 +38,7 @@ type Node struct {
 	settings *Settings
 	log      *slog.Logger
 	data     string
+	keysDir  string
 
 	health  obs.Health
 	admin   *obs.Admin
@@ -269,14 +270,14 @@ func (n *Node) prepareRedis(ctx context.Context) error {
 }
 
 func (n *Node) openKeys() (err error) {
-	dir := n.settings.KeysDir
-	if dir == "" {
-		dir = filepath.Join(n.data, "keys")
-		if err := token.Generate(dir); err != nil {
+	n.keysDir = n.settings.KeysDir
+	if n.keysDir == "" {
+		n.keysDir = filepath.Join(n.data, "keys")
+		if err := token.Generate(n.keysDir); err != nil {
 			return err
 		}
 	}
-	n.shared.keys, err = token.Load(dir, n.settings.Runs(Auth))
+	n.shared.keys, err = token.LoadSettled(n.keysDir, n.settings.Runs(Auth), token.Settle(n.settings.keysEvery()))
 	return err
 }
 
@@ -292,9 +293,6 @@ func Migrate(ctx context.Context, s *Settings) error {
 	}
 	return postgres.Migrate(ctx, n.shared.postgresURL)
 }
-
-// MakeKeys makes the keys that several processes share, where there are none yet.
-func MakeKeys(dir string) error { return token.Generate(dir) }
 
 // Version is the version of this binary, from the module and its checkout.
 func Version() string {

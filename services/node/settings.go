@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
@@ -37,11 +38,12 @@ type Settings struct {
 	UpstreamGuilds    []string `help:"Where guilds lives when it is not here."`
 	UpstreamMessaging []string `help:"Where messaging lives when it is not here."`
 
-	RedisURL         conf.Secret `help:"An external Redis for the log. Default: a managed private one."`
-	RedisAdminURL    conf.Secret `help:"The external Redis as a user who may CONFIG GET and FUNCTION LOAD, for the boot. Default: as above."`
-	RedisVolatileURL conf.Secret `help:"A second Redis, without durability, for presence. Default: the same."`
-	PostgresURL      conf.Secret `help:"An external Postgres. Default: a managed private one."`
-	KeysDir          string      `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
+	RedisURL         conf.Secret   `help:"An external Redis for the log. Default: a managed private one."`
+	RedisAdminURL    conf.Secret   `help:"The external Redis as a user who may CONFIG GET and FUNCTION LOAD, for the boot. Default: as above."`
+	RedisVolatileURL conf.Secret   `help:"A second Redis, without durability, for presence. Default: the same."`
+	PostgresURL      conf.Secret   `help:"An external Postgres. Default: a managed private one."`
+	KeysDir          string        `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
+	KeysEvery        time.Duration `default:"30s" help:"How often the keys directory is looked at. A new key is signed with after four times as long."`
 
 	PublicURL    string `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
 	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
@@ -66,6 +68,9 @@ func (s *Settings) Validate() error {
 	errs = append(errs, s.validateUpstreams()...)
 	if len(s.AdminSocket) > socketPathMax {
 		errs = append(errs, fmt.Errorf("admin-socket %q: the path of a socket has at most %d bytes", s.AdminSocket, socketPathMax))
+	}
+	if s.KeysEvery < 0 {
+		errs = append(errs, fmt.Errorf("keys-every %v is negative", s.KeysEvery))
 	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
@@ -96,7 +101,7 @@ func (s *Settings) validateUpstreams() (errs []error) {
 		return errs
 	}
 	if s.KeysDir == "" {
-		errs = append(errs, errors.New("keys-dir is missing: with -services the processes share keys (`xcord keys DIR` makes them)"))
+		errs = append(errs, errors.New("keys-dir is missing: with -services the processes share keys (`xcord keys make DIR` makes them)"))
 	}
 	if s.RedisURL == "" {
 		errs = append(errs, errors.New("XCORD_REDIS_URL is missing: with -services the processes share the servers"))
@@ -130,6 +135,14 @@ func (s *Settings) upstream(name string) []string {
 		return s.UpstreamMessaging
 	}
 	return nil
+}
+
+// keysEvery is how often the keys directory is looked at.
+func (s *Settings) keysEvery() time.Duration {
+	if s.KeysEvery == 0 {
+		return 30 * time.Second
+	}
+	return s.KeysEvery
 }
 
 // dataDir is where the state goes, as an absolute path.
