@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/limit"
 )
 
 // reasonRunesMax is the length of an audit-log reason on the wire.
@@ -32,6 +34,11 @@ type Call struct {
 	userAgent  string
 	host       string
 	reason     string
+
+	client  netip.Addr    // zero on an internal server, where remoteAddr is what was signed
+	counted bool          // by address
+	verdict limit.Verdict // of the route's limit
+	bucket  string
 }
 
 type param struct {
