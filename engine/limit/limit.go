@@ -26,6 +26,7 @@ package limit
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -115,6 +116,12 @@ func Addr(a netip.Addr) Subject {
 	}
 	b := a.As16()
 	return Subject{A: binary.BigEndian.Uint64(b[:8]), B: 1<<32 + 6}
+}
+
+// Text counts what has no number, the same in every process.
+func Text(s string) Subject {
+	sum := sha256.Sum256([]byte(s))
+	return Subject{A: binary.BigEndian.Uint64(sum[:8]), B: binary.BigEndian.Uint64(sum[8:16])}
 }
 
 // Verdict is what became of a Take.

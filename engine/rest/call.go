@@ -35,7 +35,7 @@ type Call struct {
 	host       string
 	reason     string
 
-	client  netip.Addr    // zero on an internal server, where remoteAddr is what was signed
+	client  netip.Addr
 	counted bool          // by address
 	verdict limit.Verdict // of the route's limit
 	bucket  string
@@ -84,6 +84,9 @@ func (c *Call) RequestID() string { return c.requestID }
 
 // RemoteAddr is the client's IP address, without a port.
 func (c *Call) RemoteAddr() string { return c.remoteAddr }
+
+// Client is RemoteAddr, and whether limits by address count it.
+func (c *Call) Client() (addr netip.Addr, counted bool) { return c.client, c.counted }
 
 // UserAgent is what the client says it is.
 func (c *Call) UserAgent() string { return c.userAgent }

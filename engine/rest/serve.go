@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sort"
@@ -102,7 +103,7 @@ func (s *Server) origin(ctx *fasthttp.RequestCtx, c *Call) error {
 		// A client's own X-Request-ID is not taken: ids must be unique in our logs.
 		c.requestID = newRequestID()
 		c.client = s.settleClient(ctx)
-		c.counted = s.deps.Limiter != nil && s.counted(c.client)
+		c.counted = s.counted(c.client)
 		c.remoteAddr = c.client.String()
 		return nil
 	}
@@ -117,6 +118,8 @@ func (s *Server) origin(ctx *fasthttp.RequestCtx, c *Call) error {
 		return fault.Unauthorized()
 	}
 	c.remoteAddr, c.requestID = addr, requestID
+	c.client, _ = netip.ParseAddr(addr)
+	c.counted = s.counted(c.client)
 	return nil
 }
 
