@@ -52,6 +52,9 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err != nil {
 		return err
 	}
+	if err := s.allowStart(ctx, who.User); err != nil {
+		return err
+	}
 	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
