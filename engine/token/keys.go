@@ -2,7 +2,6 @@ package token
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -18,8 +17,8 @@ import (
 	"strconv"
 )
 
-// The directory: access-0001.key and access-0001.pub, access-0002.key …, and peer.key. Auth
-// needs the newest .key; everybody needs every .pub that may still be in use, and peer.key.
+// The directory: access-0001.key and access-0001.pub, access-0002.key …, peer.key and seal.key. Auth needs the newest
+// .key and seal.key; everybody needs every .pub that may still be in use, and peer.key.
 const (
 	peerFile     = "peer.key"
 	peerKeyBytes = 32
@@ -38,6 +37,7 @@ type Keys struct {
 	private ed25519.PrivateKey // the newest; nil where only public keys are
 	public  map[string]ed25519.PublicKey
 	peer    []byte
+	seal    []byte // nil where only public keys are
 }
 
 // Format keeps the keys out of whatever is printed.
@@ -46,8 +46,8 @@ func (Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 // LogValue keeps the keys out of the log.
 func (Keys) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// Generate makes what a fresh installation needs: the directory (0700), a first key pair and
-// the key between services (0600). What is there already stays as it is, so it may be called
+// Generate makes what a fresh installation needs: the directory (0700), a first key pair,
+// the key between services and the one that seals (0600). What is there already stays as it is, so it may be called
 // at every start, and by several processes at once.
 func Generate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -66,9 +66,15 @@ func Generate(dir string) error {
 	if err := publish(dir, newest); err != nil {
 		return err
 	}
-	peer := make([]byte, peerKeyBytes)
-	_, _ = rand.Read(peer) // never fails: crypto/rand ends the program instead
-	err = writeNew(dir, peerFile, peerBlock, peer, 0o600)
+	if err := addSecret(dir, peerFile, peerBlock, peerKeyBytes); err != nil {
+		return err
+	}
+	return addSecret(dir, sealFile, sealBlock, sealKeyBytes)
+}
+
+// addSecret makes a random key unless it is there.
+func addSecret(dir, name, block string, n int) error {
+	err := writeNew(dir, name, block, random(n), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -90,7 +96,7 @@ func Rotate(dir string) error {
 }
 
 // Load reads a keys directory. With private, which is for auth alone, it also reads the
-// newest private key. Secrets that others can read are refused.
+// newest private key and the one that seals. Secrets that others can read are refused.
 func Load(dir string, private bool) (Keys, error) {
 	keys := Keys{public: make(map[string]ed25519.PublicKey)}
 	entries, err := os.ReadDir(dir)
@@ -107,14 +113,14 @@ func Load(dir string, private bool) (Keys, error) {
 		}
 		keys.public[keyID(pub)] = pub
 	}
-	if keys.peer, err = readPEM(filepath.Join(dir, peerFile), peerBlock, true); err != nil {
+	if keys.peer, err = readSecret(dir, peerFile, peerBlock, peerKeyBytes); err != nil {
 		return Keys{}, err
-	}
-	if len(keys.peer) != peerKeyBytes {
-		return Keys{}, fmt.Errorf("%s has %d bytes, not %d", peerFile, len(keys.peer), peerKeyBytes)
 	}
 	if !private {
 		return keys, nil
+	}
+	if keys.seal, err = readSecret(dir, sealFile, sealBlock, sealKeyBytes); err != nil {
+		return Keys{}, err
 	}
 	newest, err := newestKey(dir)
 	if err != nil {
@@ -250,6 +256,15 @@ func readPublic(path string) (ed25519.PublicKey, error) {
 		return nil, fmt.Errorf("read %s: it is no Ed25519 key", path)
 	}
 	return public, nil
+}
+
+// readSecret reads a key that addSecret made.
+func readSecret(dir, name, block string, n int) ([]byte, error) {
+	key, err := readPEM(filepath.Join(dir, name), block, true)
+	if err == nil && len(key) != n {
+		err = fmt.Errorf("%s has %d bytes, not %d", name, len(key), n)
+	}
+	return key, err
 }
 
 // readPEM reads the one block of a file. A secret must be readable by its owner alone.

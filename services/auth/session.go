@@ -74,44 +74,6 @@ func (s *Service) tokens(user id.ID, session, refresh string) wire.Tokens {
 	return wire.Tokens{Token: access, RefreshToken: refresh, ExpiresIn: int(s.deps.Minter.TTL().Seconds())}
 }
 
-func (s *Service) login(c *rest.Call, in wire.Login) (wire.LoggedIn, error) {
-	a, err := s.store.accountByLogin(c.Context(), in.Login)
-	if err != nil && !fault.Is(err, fault.UnknownUser) {
-		return wire.LoggedIn{}, err
-	}
-	// An unknown login has an empty hash, which takes as long to refuse.
-	ok, stale, err := s.hasher.verify(c.Context(), a.Password, in.Password)
-	if err != nil {
-		return wire.LoggedIn{}, err
-	}
-	if !ok {
-		loginsRefused.Inc()
-		return wire.LoggedIn{}, fault.Invalid(
-			fault.Field{Path: "login", Code: codeInvalidLogin, Message: "Login or password is invalid."})
-	}
-	if stale {
-		s.rehash(c.Context(), a, in.Password)
-	}
-	fresh := s.newSession(a.ID, c.UserAgent())
-	err = s.store.change(c.Context(), func(ctx context.Context, tx transaction) error { return insertSession(ctx, tx, fresh) })
-	if err != nil {
-		return wire.LoggedIn{}, err
-	}
-	loginsOK.Inc()
-	return s.loggedIn(a, fresh), nil
-}
-
-// rehash stores a password under today's parameters. It may fail: the next login does it.
-func (s *Service) rehash(ctx context.Context, a account, password string) {
-	hash, err := s.hasher.hash(ctx, password)
-	if err == nil {
-		err = s.store.rehash(ctx, a.ID, a.Password, hash)
-	}
-	if err != nil {
-		slog.Warn("password was not rehashed", "user", a.ID.String(), "err", err)
-	}
-}
-
 func (s *Service) refresh(c *rest.Call, in wire.Refresh) (wire.Tokens, error) {
 	var out refreshed
 	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
