@@ -221,7 +221,7 @@ func (n *Node) openShared(ctx context.Context) error {
 			return err
 		}
 	}
-	sh.bus = bus.Open(client, bus.Config{})
+	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
 	if err := n.prepareRedis(ctx); err != nil {
 		return err
 	}
@@ -233,6 +233,7 @@ func (n *Node) openShared(ctx context.Context) error {
 	}
 	sh.roster = roster.New(sh.bus)
 	n.health.Add("redis", sh.bus.Ping)
+	n.health.Add("redis-memory", sh.bus.Pressed)
 	return nil
 }
 

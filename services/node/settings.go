@@ -64,13 +64,19 @@ type Settings struct {
 	LimitExempt      []string      `help:"Networks that limits by address do not count. Default: loopback; none for no network."`
 	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
 
-	PublicURL    string `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
-	Durability   string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
+	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
+	Registration   string        `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
+	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
+
+	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
+
+// retainBytesMin is some 2,000 messages: a log that is shorter would make every RESUME a new start.
+const retainBytesMin = 1 << 20
 
 // Validate names every mistake at once.
 func (s *Settings) Validate() error {
@@ -98,6 +104,12 @@ func (s *Settings) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateListener()...)
+	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
+		errs = append(errs, fmt.Errorf("bus-retain %v: want 1m to 24h", s.BusRetain))
+	}
+	if s.BusRetainBytes != 0 && s.BusRetainBytes < retainBytesMin {
+		errs = append(errs, fmt.Errorf("bus-retain-bytes %d: want at least %d", s.BusRetainBytes, retainBytesMin))
+	}
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {
 		errs = append(errs, errors.New("durability D3 needs replicas, which the managed Redis does not have: set XCORD_REDIS_URL"))
 	}
