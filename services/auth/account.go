@@ -153,7 +153,7 @@ func (s *Service) checkPassword(c *rest.Call, password string) (account, error) 
 	if err != nil {
 		return account{}, err
 	}
-	ok, _, err := s.hasher.verify(c.Context(), a.Password, password)
+	ok, _, err := s.verify(c, a, a.Username, password)
 	if err == nil && !ok {
 		err = wrongPassword()
 	}

@@ -108,7 +108,7 @@ func setup(t *testing.T, config Config) bundle {
 	sealer, err := token.NewSealer(b.keys)
 	must(err)
 	b.service = New(config, Deps{
-		Log: b.log, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
+		Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
 	})
 	b.server = rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, ReadTimeout: time.Minute}, rest.Deps{Authenticator: b.door})
 	rest.Bind(b.server, Routes, b.service)

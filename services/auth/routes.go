@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/wire"
@@ -9,14 +10,16 @@ import (
 
 // Routes is what the service offers. It consumes no events.
 var Routes = rest.Table[*Service]{
-	rest.POST("/auth/register", (*Service).register, rest.Public(), rest.Status(http.StatusCreated)),
-	rest.POST("/auth/login", (*Service).login, rest.Public()),
-	rest.POST("/auth/mfa/totp", (*Service).loginCode, rest.Public()),
-	rest.POST("/auth/setup", (*Service).setup, rest.Public(), rest.Status(http.StatusCreated)),
-	rest.POST("/auth/reset", (*Service).reset, rest.Public()),
-	rest.POST("/auth/elevate", (*Service).elevate, rest.UsersOnly()),
+	rest.POST("/auth/register", (*Service).register, rest.Public(), rest.Status(http.StatusCreated), rest.Limit(10, time.Hour)),
+	rest.POST("/auth/login", (*Service).login, rest.Public(), rest.Limit(60, time.Minute)),
+	rest.POST("/auth/mfa/totp", (*Service).loginCode, rest.Public(), rest.Limit(60, time.Minute)),
+	rest.POST("/auth/setup", (*Service).setup, rest.Public(), rest.Status(http.StatusCreated), rest.Limit(10, time.Minute)),
+	rest.POST("/auth/reset", (*Service).reset, rest.Public(), rest.Limit(10, time.Minute)),
+	rest.POST("/auth/elevate", (*Service).elevate, rest.UsersOnly(), rest.Limit(10, time.Minute)),
 	rest.POST("/auth/refresh", (*Service).refresh, rest.Public()),
 	rest.POST("/auth/logout", (*Service).logout, rest.UsersOnly()),
+	rest.GET("/auth/sessions", (*Service).listSessions, rest.UsersOnly()),
+	rest.POST("/auth/sessions/logout", (*Service).endSessions, rest.UsersOnly()),
 
 	rest.GET("/users/@me", (*Service).getSelf),
 	rest.PATCH("/users/@me", (*Service).updateSelf, rest.Body(profileBytesMax)),
@@ -46,7 +49,7 @@ var Routes = rest.Table[*Service]{
 	rest.DELETE("/admin/invites/{code}", asAdmin((*Service).deleteInvite), rest.UsersOnly()),
 	rest.GET("/admin/audit", asAdmin((*Service).listAudit), rest.UsersOnly()),
 
-	rest.GET("/avatars/{user}/{file}", (*Service).getAvatar, rest.Public(), rest.Root()),
+	rest.GET("/avatars/{user}/{file}", (*Service).getAvatar, rest.Public(), rest.Root(), rest.Limit(1000, 10*time.Second)),
 	rest.GET(setupPath, (*Service).getPage, rest.Public(), rest.Root()),
 	rest.GET(resetPath, (*Service).getPage, rest.Public(), rest.Root()),
 }
