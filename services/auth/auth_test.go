@@ -67,7 +67,14 @@ func (b bundle) verifier() *token.Verifier {
 	return v
 }
 
+// setup hashes passwords cheaply: under the race detector an honest hash takes a third of a second.
 func setup(t *testing.T, config Config) bundle {
+	t.Helper()
+	return setupAt(t, config, 64)
+}
+
+// setupAt is setup with as much memory for a hash as is said.
+func setupAt(t *testing.T, config Config, memoryKiB uint32) bundle {
 	t.Helper()
 	ctx := t.Context()
 	b := bundle{t: t, ctx: ctx, redis: harness.Redis(t)}
@@ -110,6 +117,7 @@ func setup(t *testing.T, config Config) bundle {
 	b.service = New(config, Deps{
 		Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
 	})
+	b.service.hasher.memoryKiB = memoryKiB
 	b.server = rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, ReadTimeout: time.Minute}, rest.Deps{Authenticator: b.door})
 	rest.Bind(b.server, Routes, b.service)
 	var group life.Group

@@ -31,15 +31,20 @@ var errHash = errors.New("stored password hash is malformed")
 
 // hasher computes argon2id, few at a time: every computation takes argonMemoryKiB and a core. Any goroutine may call it.
 type hasher struct {
-	slots *slots
-	dummy string // verified when there is no such user, so that the answer takes as long
+	slots     *slots
+	memoryKiB uint32 // argonMemoryKiB, but for tests that are about something else
 }
 
 func newHasher(slots int, wait time.Duration) *hasher {
-	// The dummy needs a well-formed salt and key, not a secret one: the result of its verification is never used.
+	return &hasher{slots: newSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: argonMemoryKiB}
+}
+
+// dummy is verified when there is no such user, so that the answer takes as long. It needs a well-formed salt and key, not a secret
+// one: the result of its verification is never used.
+func (h *hasher) dummy() string {
 	key := base64.RawStdEncoding.EncodeToString(make([]byte, argonKeyBytes))
 	salt := base64.RawStdEncoding.EncodeToString(make([]byte, argonSaltBytes))
-	return &hasher{slots: newSlots(slots, wait, hashWaitersMax, hashRefused), dummy: phc(argonMemoryKiB, argonTime, argonThreads, salt, key)}
+	return phc(h.memoryKiB, argonTime, argonThreads, salt, key)
 }
 
 func phc(memory uint32, passes uint32, threads uint8, salt, key string) string {
@@ -56,9 +61,9 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, argonSaltBytes)
 	_, _ = rand.Read(salt) // never fails
 	hashesTotal.Inc()
-	key := argon2.IDKey(normal(password), salt, argonTime, argonMemoryKiB, argonThreads, argonKeyBytes)
+	key := argon2.IDKey(normal(password), salt, argonTime, h.memoryKiB, argonThreads, argonKeyBytes)
 	enc := base64.RawStdEncoding
-	return phc(argonMemoryKiB, argonTime, argonThreads, enc.EncodeToString(salt), enc.EncodeToString(key)), nil
+	return phc(h.memoryKiB, argonTime, argonThreads, enc.EncodeToString(salt), enc.EncodeToString(key)), nil
 }
 
 // verify says whether password belongs to the stored hash, and whether the hash was made with other parameters than
@@ -66,7 +71,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale bool, err error) {
 	known := stored != ""
 	if !known {
-		stored = h.dummy
+		stored = h.dummy()
 	}
 	p, err := parsePHC(stored)
 	if err != nil {
@@ -80,7 +85,7 @@ func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale
 	hashesTotal.Inc()
 	key := argon2.IDKey(normal(password), p.salt, p.passes, p.memory, p.threads, uint32(len(p.key)))
 	ok = subtle.ConstantTimeCompare(key, p.key) == 1 && known
-	stale = p.memory != argonMemoryKiB || p.passes != argonTime || p.threads != argonThreads
+	stale = p.memory != h.memoryKiB || p.passes != argonTime || p.threads != argonThreads
 	return ok, stale, nil
 }
 

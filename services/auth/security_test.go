@@ -23,7 +23,7 @@ func (b bundle) storedHash(user wire.LoggedIn) (hash string) {
 // TestSecurity_auth_argon2_params reads what a registration stored, and what a login makes of an older hash.
 func TestSecurity_auth_argon2_params(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setupAt(t, Config{}, argonMemoryKiB)
 	in, _ := b.register("ada")
 	owasp := func(what string) {
 		t.Helper()
@@ -55,7 +55,7 @@ func TestSecurity_auth_argon2_dos(t *testing.T) {
 	if n := (Config{}).withDefaults().HashSlots; n > 2*runtime.NumCPU() {
 		t.Errorf("%d slots by default on %d cores", n, runtime.NumCPU())
 	}
-	b := setup(t, Config{HashSlots: slots, HashWait: 100 * time.Millisecond})
+	b := setupAt(t, Config{HashSlots: slots, HashWait: 100 * time.Millisecond}, argonMemoryKiB)
 	b.register("ada")
 	runtime.GC()
 	var before, after runtime.MemStats
@@ -107,7 +107,7 @@ func TestSecurity_auth_argon2_dos(t *testing.T) {
 // TestSecurity_auth_enum_timing: whether somebody is known must not show, neither in the answer nor in the work that is done for it. It
 // is not parallel, because it counts hashes.
 func TestSecurity_auth_enum_timing(t *testing.T) {
-	b := setup(t, Config{})
+	b := setupAt(t, Config{}, argonMemoryKiB)
 	b.register("ada")
 	lines := len(b.lines())
 	status, want := b.post("/auth/login", `{"login":"ada","password":"wrong password"}`)
@@ -129,7 +129,7 @@ func TestSecurity_auth_enum_timing(t *testing.T) {
 		lines++
 	}
 	// A disabled account, and one with a second factor, look the same as well to who does not have the password.
-	if p, err := parsePHC(b.service.hasher.dummy); err != nil || p.memory != argonMemoryKiB || p.passes != argonTime || p.threads != argonThreads {
+	if p, err := parsePHC(b.service.hasher.dummy()); err != nil || p.memory != argonMemoryKiB || p.passes != argonTime || p.threads != argonThreads {
 		t.Errorf("the dummy takes less work: %+v, %v", p, err)
 	}
 }
