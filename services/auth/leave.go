@@ -29,7 +29,7 @@ func (s *Service) deleteSelf(c *rest.Call, in wire.Password) (rest.None, error) 
 	if err := s.ownsNothing(c.Context(), a.ID); err != nil {
 		return rest.None{}, err
 	}
-	// The sessions end before the account does, so that whoever cannot be told of it now can be later: it stands in their rows.
+	// The sessions end before the account does, which is deleted only when that has been announced: later nobody would know of them.
 	if err := s.endAll(c.Context(), a); err != nil {
 		return rest.None{}, err
 	}
@@ -72,6 +72,7 @@ func (s *Service) ownsNothing(ctx context.Context, user id.ID) error {
 	return nil
 }
 
+// endAll ends the sessions of an account whose password was checked. When that cannot be announced, it answers the 503.
 func (s *Service) endAll(ctx context.Context, a account) error {
 	if err := s.deps.Outbox.Ready(ctx); err != nil {
 		return err
@@ -88,11 +89,14 @@ func (s *Service) endAll(ctx context.Context, a account) error {
 		ended, err = s.shutOut(ctx, tx, a.ID, "")
 		return err
 	})
-	if err != nil {
+	if err != nil || len(ended) == 0 {
 		return err
 	}
-	s.announceEnd(ctx, a.ID, ended...)
-	return nil
+	revoked := make([]identity.Revoked, len(ended))
+	for i, session := range ended {
+		revoked[i] = identity.Revoked{User: a.ID, Session: session}
+	}
+	return s.announce(ctx, revoked)
 }
 
 // deleteApplication deletes an application with its bot.

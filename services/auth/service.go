@@ -1,6 +1,12 @@
-// Package auth is accounts: who somebody is and how they prove it. It keeps people, bots and applications, passwords, login
-// sessions and their refresh tokens, and mints access tokens. It does not check tokens on requests (every process does that
-// by itself, with engine/identity), and it does not know guilds.
+// Package auth is accounts: who somebody is and how they prove it. It keeps people, bots and applications, passwords, second
+// factors, avatars, login sessions and their refresh tokens, and mints access tokens; it says who may register and who is an
+// administrator, and keeps the audit log. It does not check tokens on requests (every process does that by itself, with
+// engine/identity), and of guilds it knows no more than who owns one.
+//
+// # One at a time
+//
+// Whatever changes an account, its second factor, sessions or codes locks the account's row first. So a login that was judged by an old
+// password is noticed, and a code is used once.
 //
 // # Sessions
 //
