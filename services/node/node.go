@@ -320,13 +320,13 @@ func Version() string {
 	return "xcord " + version + revision + dirty + " " + info.GoVersion
 }
 
-// publicURL is where people reach the installation, as far as this process knows.
-func (n *Node) publicURL() string {
+// publicURL is where people reach the installation, as far as this process knows; base is where it serves itself.
+func (n *Node) publicURL(base string) string {
 	switch {
 	case n.settings.PublicURL != "":
 		return strings.TrimSuffix(n.settings.PublicURL, "/")
 	case n.settings.Runs(Gateway):
-		return "http://" + n.Addr()
+		return base
 	}
 	return "http://<the gateway>"
 }
@@ -341,7 +341,8 @@ func (n *Node) Greet(out io.Writer) {
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}
 	if n.auth != nil && n.auth.SetupPath() != "" {
-		lines = append(lines, "There is no administrator yet. Whoever opens this first becomes one, within a day:", "  "+n.publicURL()+n.auth.SetupPath())
+		lines = append(lines, "There is no administrator yet. Whoever opens this first becomes one, within a day:",
+			"  "+n.publicURL(base)+n.auth.SetupPath())
 	}
 	if mode := n.settings.registration(); n.settings.Runs(Gateway) && (mode == auth.RegistrationOpen || mode == auth.RegistrationLocal) {
 		lines = append(lines,

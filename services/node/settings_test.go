@@ -85,4 +85,11 @@ func TestSettings_LetStrangersInOnlyOnLoopback(t *testing.T) {
 	f("0.0.0.0:8080", "", "open", auth.RegistrationOpen)
 	f("0.0.0.0:8080", "", "invite", auth.RegistrationInvite)
 	f("127.0.0.1:8080", "", "closed", auth.RegistrationClosed)
+	behind := Settings{Addr: "127.0.0.1:8080", TrustedProxies: []string{"10.0.0.1"}}
+	apart := Settings{Addr: "127.0.0.1:8080", Services: []string{Auth}}
+	for _, s := range []Settings{behind, apart} {
+		if got := s.registration(); got != auth.RegistrationInvite {
+			t.Errorf("%+v: got %v", s, got)
+		}
+	}
 }
