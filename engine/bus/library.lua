@@ -175,9 +175,12 @@ local function exhume(keys, args)
   return #here
 end
 
+-- Redis refuses a function at its door when the memory is used up, and does not look again until it has ended: so what adds
+-- (publish, apply) does all or nothing. What the writer needs to bring the log into Postgres goes on, because only that
+-- frees memory again; dead letters are few.
 redis.register_function{function_name = 'xcord_publish', callback = publish}
 redis.register_function{function_name = 'xcord_apply', callback = apply}
 redis.register_function{function_name = 'xcord_look', callback = look, flags = {'no-writes'}}
-redis.register_function{function_name = 'xcord_take', callback = take}
-redis.register_function{function_name = 'xcord_bury', callback = bury}
-redis.register_function{function_name = 'xcord_exhume', callback = exhume}
+redis.register_function{function_name = 'xcord_take', callback = take, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_bury', callback = bury, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_exhume', callback = exhume, flags = {'allow-oom'}}

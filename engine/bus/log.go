@@ -80,13 +80,15 @@ func (c Config) withDefaults() Config {
 
 // Log is the durable log and the read model that changes with it. Safe for concurrent use.
 type Log struct {
-	redis  rueidis.Client
-	config Config
+	redis    rueidis.Client
+	config   Config
+	breaker  *breaker
+	pressure pressure
 }
 
 // Open makes a Log of a client. It does no I/O.
 func Open(client rueidis.Client, config Config) *Log {
-	return &Log{redis: client, config: config.withDefaults()}
+	return &Log{redis: client, config: config.withDefaults(), breaker: newBreaker()}
 }
 
 // shard is the only shard of the log so far: one host needs one (DESIGN.md section 1, rule 6). The tag keeps all keys
@@ -152,6 +154,8 @@ type Post struct {
 	Changes []id.ID
 	// Deletes are messages that this entry deletes: their markers are set.
 	Deletes []id.ID
+	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
+	Big bool
 	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
 	// not wait.
 	Pause time.Duration
@@ -178,6 +182,9 @@ const retryTTL = 30 * time.Second
 // the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
 // gets one entry.
 func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
+	if err := l.admit(p.Big); err != nil {
+		return Receipt{}, err
+	}
 	start := time.Now()
 	ttl := p.NonceTTL
 	nonce := p.Nonce
@@ -283,11 +290,13 @@ func appendOps(keys, args []string, ops []Op) ([]string, []string) {
 
 // Look runs read-only commands on the read model at one moment, and says where the log ended then.
 func (l *Log) Look(ctx context.Context, ops []Op) (Position, []rueidis.RedisMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	keys, args := appendOps([]string{streamKey()}, nil, ops)
-	cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	parts, err := l.redis.Do(ctx, cmd).ToArray()
+	var parts []rueidis.RedisMessage
+	err := l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		parts, err = l.redis.Do(ctx, cmd).ToArray()
+		return err
+	})
 	if err != nil {
 		return Position{}, nil, unavailable("look at the log", err)
 	}
@@ -307,10 +316,12 @@ func (l *Log) Last(ctx context.Context) (Position, error) {
 
 // Read returns the entry at a position. ok is false when it is not in the log any more.
 func (l *Log) Read(ctx context.Context, pos Position) (e Entry, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	at := pos.String()
-	raw, err := l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+	var raw []rueidis.XRangeSlice
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		raw, err = l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+		return err
+	})
 	if err != nil {
 		return Entry{}, false, unavailable("read an entry", err)
 	}
@@ -386,14 +397,19 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 			break
 		}
 	}
+	if isOOM(last) {
+		l.exhausted()
+	}
 	return "", unavailable(name, last)
 }
 
-func (l *Log) try(ctx context.Context, name string, keys, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	return l.redis.Do(ctx, cmd).ToString()
+func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply string, err error) {
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		reply, err = l.redis.Do(ctx, cmd).ToString()
+		return err
+	})
+	return reply, err
 }
 
 // block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
@@ -408,6 +424,9 @@ func (l *Log) block(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRes
 
 // retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
 func retriable(err error) bool {
+	if errors.Is(err, errAway) {
+		return false
+	}
 	reply, isReply := rueidis.IsRedisErr(err)
 	if !isReply {
 		return true
@@ -416,7 +435,11 @@ func retriable(err error) bool {
 }
 
 func unavailable(what string, err error) error {
-	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), time.Second)
+	after := time.Second
+	if errors.Is(err, errAway) || isOOM(err) {
+		after = retryAfter()
+	}
+	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), after)
 }
 
 func isBusyGroup(err error) bool {

@@ -18,6 +18,9 @@ import (
 // reasonRunesMax is the length of an audit-log reason on the wire.
 const reasonRunesMax = 512
 
+// superPropertiesMax is several times what clients send.
+const superPropertiesMax = 2 << 10
+
 // idParams are the path parameters that are ids; every other one is text.
 var idParams = map[string]bool{
 	"application": true, "attachment": true, "bot": true, "channel": true, "guild": true, "message": true,
@@ -32,6 +35,7 @@ type Call struct {
 	requestID  string
 	remoteAddr string
 	userAgent  string
+	properties string
 	host       string
 	reason     string
 
@@ -91,6 +95,9 @@ func (c *Call) Client() (addr netip.Addr, counted bool) { return c.client, c.cou
 // UserAgent is what the client says it is.
 func (c *Call) UserAgent() string { return c.userAgent }
 
+// SuperProperties is what some clients say of themselves besides: base64 of JSON, if it is what it should be; not longer than 2 KiB.
+func (c *Call) SuperProperties() string { return c.properties }
+
 // Host is the host that the client asked for, as it wrote it: not to be trusted.
 func (c *Call) Host() string { return c.host }
 
@@ -99,6 +106,9 @@ func (c *Call) readHeaders(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Request.Header
 	c.userAgent = string(h.UserAgent())
 	c.host = string(h.Host())
+	if raw := h.Peek("X-Super-Properties"); len(raw) <= superPropertiesMax {
+		c.properties = string(raw)
+	}
 	if raw := h.Peek("X-Audit-Log-Reason"); len(raw) > 0 {
 		c.reason = cleanReason(string(raw))
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -98,6 +99,8 @@ type Gateway interface {
 	Presence(ctx context.Context, s *Session, status string) error
 	// Members answers a request for members with s.Say.
 	Members(ctx context.Context, s *Session, in wire.RequestMembers) error
+	// Position is up to which entry of the log everything has been offered.
+	Position() bus.Position
 	// Checkpoint says from where the session could go on elsewhere, every now and then. It is called by the session's writing
 	// goroutine and must not block.
 	Checkpoint(s *Session, c Checkpoint)

@@ -30,7 +30,7 @@ func (s *Service) login(c *rest.Call, in wire.Login) (wire.LoggedIn, error) {
 	if stale {
 		s.rehash(c.Context(), a, in.Password)
 	}
-	fresh := s.newSession(a.ID, c.UserAgent())
+	fresh := s.newSession(c, a.ID)
 	err = s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
 		if err := insertSession(ctx, tx, fresh); err != nil {
 			return err

@@ -13,6 +13,8 @@ var Routes = rest.Table[*Service]{
 	rest.POST("/auth/login", (*Service).login, rest.Public(), rest.Limit(60, time.Minute)),
 	rest.POST("/auth/refresh", (*Service).refresh, rest.Public()),
 	rest.POST("/auth/logout", (*Service).logout, rest.UsersOnly()),
+	rest.GET("/auth/sessions", (*Service).listSessions, rest.UsersOnly()),
+	rest.POST("/auth/sessions/logout", (*Service).endSessions, rest.UsersOnly()),
 
 	rest.GET("/users/@me", (*Service).getSelf),
 	rest.PATCH("/users/@me", (*Service).updateSelf),

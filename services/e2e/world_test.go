@@ -21,6 +21,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 	"github.com/xcord/xcord/services/node"
 )
@@ -87,7 +88,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(pool.Close)
 	w.pool = pool
 	keys := filepath.Join(t.TempDir(), "keys")
-	if err := node.MakeKeys(keys); err != nil {
+	if err := token.Generate(keys); err != nil {
 		t.Fatal(err)
 	}
 	w.settings = node.Settings{

@@ -38,9 +38,8 @@ type Config struct {
 	TLS bool
 	// RingMax and RingBytesMax bound the events that sessions can resume from (default 65,536 and 64 MiB).
 	RingMax, RingBytesMax int
-	// ResumeWindow is how long a session without a connection is kept (default 5 min), ResumeMax how many (default 65,536).
-	ResumeWindow time.Duration
-	ResumeMax    int
+	// ResumeMax is how many sessions without a connection are kept (default 65,536); for how long is the Window of Deps.Resume.
+	ResumeMax int
 	// PresenceGrace is how long a user whose connection broke still shows as online (default 10 s), so that a reconnect is not
 	// told to everybody.
 	PresenceGrace time.Duration
@@ -68,7 +67,6 @@ func (c Config) withDefaults() Config {
 	set(&c.ResumeMax, 1<<16)
 	set(&c.StartsPerDay, 1000)
 	set(&c.StartsAtOnce, 16)
-	wait(&c.ResumeWindow, 5*time.Minute)
 	wait(&c.PresenceGrace, 10*time.Second)
 	wait(&c.StartTimeout, 10*time.Second)
 	if c.Now == nil {
@@ -83,7 +81,7 @@ func (c Config) Validate() error {
 	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
-	if c.ResumeWindow < 0 || c.PresenceGrace < 0 || c.StartTimeout < 0 {
+	if c.PresenceGrace < 0 || c.StartTimeout < 0 {
 		errs = append(errs, errors.New("gateway: times must not be negative"))
 	}
 	if c.PublicURL != "" {
@@ -120,7 +118,7 @@ type Deps struct {
 	Presence *presence.Presence
 	// Door is asked for who a token belongs to, and tells when a login session ends.
 	Door *identity.Door
-	// Resume is where sessions are left for other gateways, for as long as ResumeWindow says.
+	// Resume is where sessions are left for other gateways, and says for how long; so long they are kept here, too.
 	Resume *resume.Store
 	// Limiter counts how often users begin sessions; nil: nothing is limited.
 	Limiter *limit.Limiter
@@ -162,8 +160,7 @@ func New(cfg Config, deps Deps) *Service {
 	cfg = cfg.withDefaults()
 	s := &Service{
 		cfg: cfg, deps: deps,
-		core:     newCore(cfg.RingMax, cfg.RingBytesMax),
-		desk:     newDesk(cfg.ResumeWindow, cfg.ResumeMax),
+		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
 		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
 		typing:   make(chan []byte, typingMax),
 		letters:  newLetters(),
@@ -173,6 +170,7 @@ func New(cfg Config, deps Deps) *Service {
 		concurrent: limit.NewRule("session starts at once", cfg.StartsAtOnce, concurrentWindow),
 	}
 	s.saver = newSaver(deps.Resume, s.taken)
+	s.core = newCore(cfg.RingMax, cfg.RingBytesMax, s.saver.owe)
 	if cfg.PublicURL != "" {
 		s.public, _ = socketURL(cfg.PublicURL) // valid
 	}
@@ -253,5 +251,5 @@ func (s *Service) sweepOnce(ctx context.Context) {
 	for _, r := range s.desk.sweep(now, now.Add(-s.cfg.PresenceGrace)) {
 		s.show(ctx, r)
 	}
-	s.core.sweep(now, s.cfg.ResumeWindow)
+	s.core.sweep(now, s.deps.Resume.Window())
 }

@@ -32,6 +32,11 @@ const flagsAllowed = wire.FlagSuppressEmbeds | wire.FlagSuppressNotifications
 // exempt from slow mode is who has one of these.
 const exempt = perm.ManageChannels | perm.ManageMessages | perm.BypassSlowmode
 
+// bigGuild is from how many members on a guild's posts are the first to be refused when memory runs short: the number from which
+// the gateway protocol calls a guild large whatever a client says. The few of that size have most of the posts, and the many
+// small ones go on.
+const bigGuild = 250
+
 func mustText(c *wire.Channel) error {
 	if !c.Type.Texts() {
 		return fault.New(fault.NonTextChannel)
@@ -155,7 +160,10 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	if err != nil {
 		return nil, err
 	}
-	post := bus.Post{Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version}
+	post := bus.Post{
+		Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version,
+		Big: grant.Guild.MemberCount >= bigGuild,
+	}
 	if in.EnforceNonce && in.Nonce != "" {
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
 		post.NonceTTL = s.config.NonceTTL

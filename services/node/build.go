@@ -36,6 +36,13 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var minter *token.Minter
+	if s.Runs(Auth) {
+		if minter, err = token.NewMinter(token.Config{}, sh.keys); err != nil {
+			return err
+		}
+	}
+	n.houses.Add("keys", token.NewWatch(n.keysDir, s.keysEvery(), sh.keys, verifier, minter))
 	door := identity.New(identity.Deps{Tokens: verifier, Roster: sh.roster, Log: sh.bus})
 	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
 	name := rand.Text()
@@ -52,7 +59,7 @@ func (n *Node) build(ctx context.Context) error {
 	sh.tail.Subscribe(sh.roster.HandleEntries)
 	sh.tail.Subscribe(door.HandleEntries)
 
-	if err := n.buildCold(ctx); err != nil {
+	if err := n.buildCold(ctx, door, minter); err != nil {
 		return err
 	}
 	if s.Runs(Messaging) {
@@ -112,7 +119,7 @@ func (n *Node) listener() (rest.Config, error) {
 }
 
 // buildCold makes the services whose changes are rows first, and the outbox between those and the log.
-func (n *Node) buildCold(ctx context.Context) error {
+func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	s, sh := n.settings, &n.shared
 	if s.Runs(Auth) || s.Runs(Guilds) {
 		pool, err := n.openPool(ctx)
@@ -125,7 +132,7 @@ func (n *Node) buildCold(ctx context.Context) error {
 	}
 	if !s.Runs(Auth) {
 		forward(n, Auth, auth.Routes)
-	} else if err := n.buildAuth(ctx); err != nil {
+	} else if err := n.buildAuth(ctx, door, minter); err != nil {
 		return err
 	}
 	if !s.Runs(Guilds) {
@@ -142,13 +149,9 @@ func (n *Node) buildCold(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) buildAuth(ctx context.Context) error {
+func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	sh := &n.shared
 	pool, err := n.openPool(ctx)
-	if err != nil {
-		return err
-	}
-	minter, err := token.NewMinter(token.Config{}, sh.keys)
 	if err != nil {
 		return err
 	}
@@ -157,7 +160,7 @@ func (n *Node) buildAuth(ctx context.Context) error {
 		mode = auth.RegistrationOpen
 	}
 	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
-		auth.Deps{Log: sh.bus, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
+		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil

@@ -39,6 +39,7 @@ type Node struct {
 	settings *Settings
 	log      *slog.Logger
 	data     string
+	keysDir  string
 
 	health  obs.Health
 	admin   *obs.Admin
@@ -220,7 +221,7 @@ func (n *Node) openShared(ctx context.Context) error {
 			return err
 		}
 	}
-	sh.bus = bus.Open(client, bus.Config{})
+	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
 	if err := n.prepareRedis(ctx); err != nil {
 		return err
 	}
@@ -232,6 +233,7 @@ func (n *Node) openShared(ctx context.Context) error {
 	}
 	sh.roster = roster.New(sh.bus)
 	n.health.Add("redis", sh.bus.Ping)
+	n.health.Add("redis-memory", sh.bus.Pressed)
 	return nil
 }
 
@@ -274,14 +276,14 @@ func (n *Node) prepareRedis(ctx context.Context) error {
 }
 
 func (n *Node) openKeys() (err error) {
-	dir := n.settings.KeysDir
-	if dir == "" {
-		dir = filepath.Join(n.data, "keys")
-		if err := token.Generate(dir); err != nil {
+	n.keysDir = n.settings.KeysDir
+	if n.keysDir == "" {
+		n.keysDir = filepath.Join(n.data, "keys")
+		if err := token.Generate(n.keysDir); err != nil {
 			return err
 		}
 	}
-	n.shared.keys, err = token.Load(dir, n.settings.Runs(Auth))
+	n.shared.keys, err = token.LoadSettled(n.keysDir, n.settings.Runs(Auth), token.Settle(n.settings.keysEvery()))
 	return err
 }
 
@@ -297,9 +299,6 @@ func Migrate(ctx context.Context, s *Settings) error {
 	}
 	return postgres.Migrate(ctx, n.shared.postgresURL)
 }
-
-// MakeKeys makes the keys that several processes share, where there are none yet.
-func MakeKeys(dir string) error { return token.Generate(dir) }
 
 // Version is the version of this binary, from the module and its checkout.
 func Version() string {

@@ -40,11 +40,12 @@ type Settings struct {
 	UpstreamGuilds    []string `help:"Where guilds lives when it is not here."`
 	UpstreamMessaging []string `help:"Where messaging lives when it is not here."`
 
-	RedisURL         conf.Secret `help:"An external Redis for the log. Default: a managed private one."`
-	RedisAdminURL    conf.Secret `help:"The external Redis as a user who may CONFIG GET and FUNCTION LOAD, for the boot. Default: as above."`
-	RedisVolatileURL conf.Secret `help:"A second Redis, without durability, for presence. Default: the same."`
-	PostgresURL      conf.Secret `help:"An external Postgres. Default: a managed private one."`
-	KeysDir          string      `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
+	RedisURL         conf.Secret   `help:"An external Redis for the log. Default: a managed private one."`
+	RedisAdminURL    conf.Secret   `help:"The external Redis as a user who may CONFIG GET and FUNCTION LOAD, for the boot. Default: as above."`
+	RedisVolatileURL conf.Secret   `help:"A second Redis, without durability, for presence. Default: the same."`
+	PostgresURL      conf.Secret   `help:"An external Postgres. Default: a managed private one."`
+	KeysDir          string        `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
+	KeysEvery        time.Duration `default:"30s" help:"How often the keys directory is looked at. A new key is signed with after four times as long."`
 
 	TrustedProxies []string `help:"Networks (CIDR) or addresses of proxies whose X-Forwarded-For counts. Default: none."`
 	Origins        []string `help:"Pages of other sites that may use the API and the gateway: https://app.example, exactly; * is all. Default: none."`
@@ -63,13 +64,19 @@ type Settings struct {
 	LimitExempt      []string      `help:"Networks that limits by address do not count. Default: loopback; none for no network."`
 	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
 
-	PublicURL    string `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
-	Durability   string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
+	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
+	Registration   string        `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
+	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
+
+	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
+
+// retainBytesMin is some 2,000 messages: a log that is shorter would make every RESUME a new start.
+const retainBytesMin = 1 << 20
 
 // Validate names every mistake at once.
 func (s *Settings) Validate() error {
@@ -87,6 +94,9 @@ func (s *Settings) Validate() error {
 	if len(s.AdminSocket) > socketPathMax {
 		errs = append(errs, fmt.Errorf("admin-socket %q: the path of a socket has at most %d bytes", s.AdminSocket, socketPathMax))
 	}
+	if s.KeysEvery < 0 {
+		errs = append(errs, fmt.Errorf("keys-every %v is negative", s.KeysEvery))
+	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -94,6 +104,12 @@ func (s *Settings) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateListener()...)
+	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
+		errs = append(errs, fmt.Errorf("bus-retain %v: want 1m to 24h", s.BusRetain))
+	}
+	if s.BusRetainBytes != 0 && s.BusRetainBytes < retainBytesMin {
+		errs = append(errs, fmt.Errorf("bus-retain-bytes %d: want at least %d", s.BusRetainBytes, retainBytesMin))
+	}
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {
 		errs = append(errs, errors.New("durability D3 needs replicas, which the managed Redis does not have: set XCORD_REDIS_URL"))
 	}
@@ -185,7 +201,7 @@ func (s *Settings) validateUpstreams() (errs []error) {
 		return errs
 	}
 	if s.KeysDir == "" {
-		errs = append(errs, errors.New("keys-dir is missing: with -services the processes share keys (`xcord keys DIR` makes them)"))
+		errs = append(errs, errors.New("keys-dir is missing: with -services the processes share keys (`xcord keys make DIR` makes them)"))
 	}
 	if s.RedisURL == "" {
 		errs = append(errs, errors.New("XCORD_REDIS_URL is missing: with -services the processes share the servers"))
@@ -219,6 +235,14 @@ func (s *Settings) upstream(name string) []string {
 		return s.UpstreamMessaging
 	}
 	return nil
+}
+
+// keysEvery is how often the keys directory is looked at.
+func (s *Settings) keysEvery() time.Duration {
+	if s.KeysEvery == 0 {
+		return 30 * time.Second
+	}
+	return s.KeysEvery
 }
 
 // dataDir is where the state goes, as an absolute path.
