@@ -39,6 +39,7 @@ var (
 	publishTotal = metrics.NewCounter(`xcord_bus_publish_total{result="accepted"}`)
 	repeatTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="repeat"}`)
 	staleTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="stale"}`)
+	pausedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="paused"}`)
 	failedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="failed"}`)
 	publishTime  = metrics.NewPrometheusHistogramExt(`xcord_bus_publish_seconds`, latencyBounds)
 )
@@ -101,10 +102,13 @@ const (
 // stream: Key("guild", 7) is "guild:{s00}:7".
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
-func streamKey() string                 { return "ev:" + shardTag }
-func epochKey() string                  { return "epoch:" + shardTag }
-func nonceKey(nonce string) string      { return "nonce:" + shardTag + ":" + nonce }
-func markerKey(message id.ID) string    { return Key("deleted", message) }
+func streamKey() string              { return "ev:" + shardTag }
+func epochKey() string               { return "epoch:" + shardTag }
+func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string { return Key("deleted", message) }
+func pauseKey(channel, user id.ID) string {
+	return Key("pause", channel) + ":" + user.String()
+}
 func deadKey(group string) string       { return "dead:" + shardTag + ":" + group }
 func notesKey(group string) string      { return "deadnotes:" + shardTag + ":" + group }
 func signalChannel(topic string) string { return "signal:" + shardTag + ":" + topic }
@@ -152,6 +156,16 @@ type Post struct {
 	Deletes []id.ID
 	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
 	Big bool
+	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
+	// not wait.
+	Pause time.Duration
+}
+
+// PausedError means that the actor's pause in the channel is not over.
+type PausedError struct{ Left time.Duration }
+
+func (e *PausedError) Error() string {
+	return fmt.Sprintf("the pause of slow mode lasts %v more", e.Left)
 }
 
 // Receipt says where a post stands in the log.
@@ -164,7 +178,7 @@ type Receipt struct {
 // retryTTL is how long the log's own nonces live: well above all retries of one publish together.
 const retryTTL = 30 * time.Second
 
-// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, or a 503 fault when
+// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, *PausedError, or a 503 fault when
 // the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
 // gets one entry.
 func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
@@ -189,10 +203,14 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	for _, m := range p.Deletes {
 		keys = append(keys, markerKey(m))
 	}
-	args := make([]string, 0, 5+2*len(fieldNames))
+	args := make([]string, 0, 6+2*len(fieldNames))
 	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
 		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
 	args = p.appendFields(args)
+	if p.Pause > 0 {
+		keys = append(keys, pauseKey(p.Channel, p.Actor))
+		args = append(args, strconv.Itoa(int(p.Pause.Seconds())))
+	}
 
 	reply, err := l.call(ctx, "xcord_publish", keys, args)
 	if err != nil {
@@ -206,6 +224,13 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 		return Receipt{}, ErrStale
 	case reply == "!gone":
 		return Receipt{}, ErrGone
+	case strings.HasPrefix(reply, "!pause "):
+		pausedTotal.Inc()
+		ms, err := strconv.Atoi(strings.TrimPrefix(reply, "!pause "))
+		if err != nil {
+			panic("BUG: publish answered " + reply)
+		}
+		return Receipt{}, &PausedError{Left: time.Duration(ms) * time.Millisecond}
 	}
 	pos, err := ParsePosition(reply[1:])
 	if err != nil {

@@ -60,7 +60,7 @@ var thirdParties = map[string][]string{
 	"github.com/cenkalti/backoff/v5":         {anywhere},
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
 	"golang.org/x/sync":                      {anywhere},
-	"golang.org/x/crypto":                    {"engine/token", "services/auth"},
+	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
 	"golang.org/x/text":                      {"services/auth"},
 
 	"github.com/bwmarrin/discordgo": {},
