@@ -25,8 +25,8 @@ type commands struct {
 	Serve   struct{} `cmd:"" default:"1" help:"Run the services (the default)."`
 	Migrate struct{} `cmd:"" help:"Bring the schema of Postgres up to date, and end."`
 	Keys    keys     `cmd:"" help:"Make, rotate and hand out the keys of tokens."`
-	Listen listen `cmd:"" help:"Print the events of a session as lines of JSON."`
-	Dlq    dlq    `cmd:"" help:"Look at dead letters of a running node, replay or drop them."`
+	Listen  listen   `cmd:"" help:"Print the events of a session as lines of JSON."`
+	Dlq     dlq      `cmd:"" help:"Look at dead letters of a running node, replay or drop them."`
 
 	Config  struct{} `cmd:"" help:"Print all settings."`
 	Version struct{} `cmd:"" help:"Print the version."`
