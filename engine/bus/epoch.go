@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,25 @@ func (l *Log) Check(ctx context.Context, at ...Position) (State, error) {
 	return state, nil
 }
 
+// Missing is how many of some entries are not in the log.
+func (l *Log) Missing(ctx context.Context, at []Position) (n int, err error) {
+	for step := range slices.Chunk(at, checkStep) {
+		state, err := l.Check(ctx, step...)
+		if err != nil {
+			return n, err
+		}
+		for i := range step {
+			if i >= len(state.has) || !state.has[i] {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// checkStep bounds one check to a fraction of a millisecond.
+const checkStep = 500
+
 func (l *Log) check(at ...Position) rueidis.Completed {
 	ids := make([]string, len(at))
 	for i, p := range at {
@@ -100,6 +120,9 @@ func stateOf(reply rueidis.RedisResult) (s State, err error) {
 // Torn says whether the entry that was asked for as number i should be in the log and is not: it was there, and the log has lost its
 // tail since. One that was trimmed is not missed.
 func (s State) Torn(i int, at Position) bool {
+	if !s.Open {
+		return true
+	}
 	if at.Less(s.Began) || at.IsZero() || at == s.Last || s.has[i] {
 		return false
 	}

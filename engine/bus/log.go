@@ -335,11 +335,16 @@ func (l *Log) Epoch(ctx context.Context) (string, error) {
 	return state.Epoch, err
 }
 
-// Ping says whether the log can be reached.
+// Ping says whether the log can be written to.
 func (l *Log) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	if err := l.redis.Do(ctx, l.redis.B().Ping().Build()).Error(); err != nil {
+	state, err := l.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if !state.Open {
+		return unavailable("ping", errClosed)
+	}
+	if err := l.config.Assured(ctx); err != nil {
 		return unavailable("ping", err)
 	}
 	return nil

@@ -62,6 +62,9 @@ func (w *writer) all(items []item) error {
 
 // event writes a live event. What is not durable repeats the number of what was before it.
 func (w *writer) event(e *hub.Event) error {
+	if w.trail == nil {
+		return nil // for a session that is over
+	}
 	if !e.Durable {
 		return w.ephemeral(e.Name, e.For(w.trail.view))
 	}
@@ -141,6 +144,15 @@ func (t text) write(w *writer) error {
 	return w.full()
 }
 
+// invalidation is the end of a session whose connection stays.
+type invalidation struct{}
+
+func (invalidation) write(w *writer) error {
+	w.trail = nil
+	*w.buf = appendText(*w.buf, wire.AppendFrame(nil, wire.OpInvalidSession, []byte("false")))
+	return w.full()
+}
+
 // pong answers a ping.
 type pong string
 
@@ -201,6 +213,9 @@ var stepNames = [...]string{
 type ack int64
 
 func (a ack) write(w *writer) error {
+	if w.trail == nil {
+		return nil // for a session that is over
+	}
 	w.trail.ack(int64(a))
 	w.checkpoint()
 	return nil

@@ -50,7 +50,7 @@ type kept struct {
 // keep makes what is to be written of a session.
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
 	return &errand{record: r, view: c.View, state: encode(kept{
-		Epoch: s.epoch, User: r.user, Login: r.login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
+		Epoch: s.deps.Tail.Epoch(), User: r.user, Login: r.login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
 		Large: r.shape.large, Status: s.desk.status(r),
 		Seq: c.Seq, Entry: c.Point.Pos.String(), Index: c.Point.Index, AsOf: c.AsOf.String(), Torn: c.Torn,
 	})}
