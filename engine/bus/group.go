@@ -413,7 +413,7 @@ func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 		return hand{}, false, err
 	}
 	h = handOf(raw[streamKey()], 1)
-	g.follow(state, raw[streamKey()])
+	g.follow(ctx, state, raw[streamKey()])
 	return h, len(raw[streamKey()]) > 0, nil
 }
 
@@ -474,12 +474,13 @@ func (g *Group) given(ctx context.Context) (delivered Position, read int64, err 
 var errNoGroup = errors.New("the group is not there")
 
 // follow notices entries that the group was never given and that are gone.
-func (g *Group) follow(s State, raw []rueidis.XRangeSlice) {
+func (g *Group) follow(ctx context.Context, s State, raw []rueidis.XRangeSlice) {
 	if s.Epoch != g.epoch || !s.Open {
 		g.epoch = ""
 		return
 	}
 	lost := s.missed(g.at)
+	g.at.spare, g.at.deleted = g.at.spare+lost, s.deleted
 	if len(raw) > 0 {
 		if last, err := ParsePosition(raw[len(raw)-1].ID); err == nil {
 			g.at = g.at.moved(last, len(raw), s)
@@ -490,8 +491,21 @@ func (g *Group) follow(s State, raw []rueidis.XRangeSlice) {
 	}
 	lostEntries.Add(int(lost))
 	slog.Error("entries were lost: the log was trimmed before they were stored", "group", g.config.Name, "entries", lost,
-		"stored", g.at.pos.String(), "first", s.First.String())
-	g.at.spare, g.at.deleted = max(g.at.spare, s.removed()), s.deleted
+		"read", g.at.pos.String(), "first", s.First.String())
+	g.recount(ctx)
+}
+
+// recount tells Redis how many entries stand up to what the group was given last, which it has not counted over the hole. Else whoever has
+// the lead next would count the same loss again.
+func (g *Group) recount(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
+	defer cancel()
+	client := g.log.redis
+	err := client.Do(ctx, client.B().XgroupSetid().Key(streamKey()).Group(g.config.Name).Id(g.at.pos.String()).
+		Entriesread(g.at.spare).Build()).Error()
+	if err != nil {
+		slog.Warn("group cannot be counted anew", "group", g.config.Name, "err", err)
+	}
 }
 
 // take takes what was handed over before and not finished. An entry that has not come back too often comes alone.
