@@ -28,6 +28,8 @@ const (
 	keepAgain = 100 * time.Millisecond
 	// verifyEvery is how often Redis is asked for its settings without a reason: somebody may change them while it runs.
 	verifyEvery = 10 * time.Second
+	// callTimeout bounds what a look asks of Redis, and of Postgres.
+	callTimeout = 2 * time.Second
 )
 
 // sources are whose rows the read model is made of.
@@ -57,8 +59,9 @@ type keeper struct {
 
 	// The loop's own.
 	admin    redis.Client
-	runID    string    // of the Redis that was verified
-	verified time.Time // when
+	runID    string    // of the Redis that was looked at
+	verified time.Time // when its settings were right
+	behind   int64     // dials by then
 	owes     bool      // the log has not been held against Postgres yet
 	failed   bool      // that it cannot be looked at was said
 }
@@ -155,7 +158,7 @@ func (k *keeper) run(ctx context.Context) error {
 // look looks once, and mends what it can. An error is a Redis that cannot be asked, or what it cannot mend.
 func (k *keeper) look(ctx context.Context) error {
 	dials := k.dials.Load()
-	err := k.verify(ctx)
+	err := k.verify(ctx, dials)
 	if err == nil {
 		err = k.mend(ctx)
 	}
@@ -179,25 +182,25 @@ func (k *keeper) look(ctx context.Context) error {
 	return err
 }
 
-// verify holds the settings of Redis against the mode, when it is another process than before or some time has passed.
-func (k *keeper) verify(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, 2*time.Second)
+// verify holds the settings of Redis against the mode, when there are new connections or some time has passed.
+func (k *keeper) verify(ctx context.Context, dials int64) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	id, err := redis.RunID(call, k.redis)
+	id, err := redis.RunID(ctx, k.redis)
 	if err != nil {
 		return err
 	}
-	if id == k.runID && time.Since(k.verified) < verifyEvery {
+	if id != k.runID {
+		k.runID, k.owes, k.verified = id, true, time.Time{}
+	}
+	if dials == k.behind && time.Since(k.verified) < verifyEvery {
 		return nil
 	}
-	if id != k.runID {
-		k.owes = true
-	}
-	k.runID = "" // whatever comes next, it is asked again
-	if err := redis.Verify(call, k.admin, k.mode); err != nil {
+	k.verified = time.Time{} // until it is known that they are right
+	if err := redis.Verify(ctx, k.admin, k.mode); err != nil {
 		return err
 	}
-	k.runID, k.verified = id, time.Now()
+	k.verified, k.behind = time.Now(), dials
 	return nil
 }
 
@@ -241,7 +244,7 @@ func (k *keeper) mend(ctx context.Context) error {
 
 // mark is the last entry of which Postgres has the effect.
 func (k *keeper) mark(ctx context.Context) (bus.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return messaging.Committed(ctx, k.pool)
 }
