@@ -39,7 +39,7 @@ type follower struct {
 	cuts chan Cut
 }
 
-func follow(t *testing.T, l *Log, from func(context.Context) (Position, error)) *follower {
+func newFollower(t *testing.T, l *Log, from func(context.Context) (Position, error)) *follower {
 	t.Helper()
 	f := &follower{Tail: NewTail(l, from), cuts: make(chan Cut, 10)}
 	f.Subscribe(func(_ context.Context, entries []Entry) error {
@@ -96,7 +96,7 @@ func (f *follower) uncut(t *testing.T) {
 func TestTail_TellsOfWhatWasTrimmedBeforeItWasRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	slow, quick := follow(t, b.log, b.log.Last), follow(t, b.log, b.log.Last)
+	slow, quick := newFollower(t, b.log, b.log.Last), newFollower(t, b.log, b.log.Last)
 	first := mustPublish(t, b.log, post(1, "first")).Pos
 	slow.seen(t, first)
 	quick.seen(t, first)
@@ -154,7 +154,7 @@ func TestTail_WaitsOutALossAndBeginsWithTheNextEpoch(t *testing.T) {
 			t.Parallel()
 			b := setup(t, Config{Retries: 1})
 			admin := connect(t, b.server.AdminURL())
-			f := follow(t, b.log, b.log.Last)
+			f := newFollower(t, b.log, b.log.Last)
 			last := mustPublish(t, b.log, post(1, "before")).Pos
 			f.seen(t, last)
 			before := f.Epoch()

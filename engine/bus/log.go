@@ -40,6 +40,7 @@ var (
 	publishTotal = metrics.NewCounter(`xcord_bus_publish_total{result="accepted"}`)
 	repeatTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="repeat"}`)
 	staleTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="stale"}`)
+	pausedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="paused"}`)
 	failedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="failed"}`)
 	publishTime  = metrics.NewPrometheusHistogramExt(`xcord_bus_publish_seconds`, latencyBounds)
 )
@@ -93,9 +94,11 @@ func (c Config) withDefaults() Config {
 
 // Log is the durable log and the read model that changes with it. Safe for concurrent use.
 type Log struct {
-	redis  rueidis.Client
-	config Config
-	joint  joint
+	redis    rueidis.Client
+	config   Config
+	breaker  *breaker
+	pressure pressure
+	joint    joint
 
 	mu   sync.Mutex // guards seen
 	seen Position
@@ -103,7 +106,7 @@ type Log struct {
 
 // Open makes a Log of a client. It does no I/O.
 func Open(client rueidis.Client, config Config) *Log {
-	return &Log{redis: client, config: config.withDefaults()}
+	return &Log{redis: client, config: config.withDefaults(), breaker: newBreaker()}
 }
 
 // shard is the only shard of the log so far: one host needs one (DESIGN.md section 1, rule 6). The tag keeps all keys
@@ -117,11 +120,14 @@ const (
 // stream: Key("guild", 7) is "guild:{s00}:7".
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
-func streamKey() string                 { return "ev:" + shardTag }
-func asideKey() string                  { return "aside:" + shardTag }
-func epochKey() string                  { return "epoch:" + shardTag }
-func nonceKey(nonce string) string      { return "nonce:" + shardTag + ":" + nonce }
-func markerKey(message id.ID) string    { return Key("deleted", message) }
+func streamKey() string              { return "ev:" + shardTag }
+func asideKey() string               { return "aside:" + shardTag }
+func epochKey() string               { return "epoch:" + shardTag }
+func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string { return Key("deleted", message) }
+func pauseKey(channel, user id.ID) string {
+	return Key("pause", channel) + ":" + user.String()
+}
 func deadKey(group string) string       { return "dead:" + shardTag + ":" + group }
 func notesKey(group string) string      { return "deadnotes:" + shardTag + ":" + group }
 func signalChannel(topic string) string { return "signal:" + shardTag + ":" + topic }
@@ -141,6 +147,18 @@ type Post struct {
 	Changes []id.ID
 	// Deletes are messages that this entry deletes: their markers are set.
 	Deletes []id.ID
+	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
+	Big bool
+	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
+	// not wait.
+	Pause time.Duration
+}
+
+// PausedError means that the actor's pause in the channel is not over.
+type PausedError struct{ Left time.Duration }
+
+func (e *PausedError) Error() string {
+	return fmt.Sprintf("the pause of slow mode lasts %v more", e.Left)
 }
 
 // Receipt says where a post stands in the log.
@@ -153,10 +171,13 @@ type Receipt struct {
 // retryTTL is how long the log's own nonces live: well above all retries of one publish together.
 const retryTTL = 30 * time.Second
 
-// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, or a 503 fault when
+// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, *PausedError, or a 503 fault when
 // the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
 // gets one entry.
 func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
+	if err := l.admit(p.Big); err != nil {
+		return Receipt{}, err
+	}
 	start := time.Now()
 	ttl := p.NonceTTL
 	nonce := p.Nonce
@@ -175,10 +196,14 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	for _, m := range p.Deletes {
 		keys = append(keys, markerKey(m))
 	}
-	args := make([]string, 0, 5+2*len(fieldNames))
+	args := make([]string, 0, 6+2*len(fieldNames))
 	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
 		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
 	args = p.appendFields(args)
+	if p.Pause > 0 {
+		keys = append(keys, pauseKey(p.Channel, p.Actor))
+		args = append(args, strconv.Itoa(int(p.Pause.Seconds())))
+	}
 
 	reply, err := l.call(ctx, "xcord_publish", keys, args)
 	if err != nil {
@@ -192,6 +217,13 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 		return Receipt{}, ErrStale
 	case reply == "!gone":
 		return Receipt{}, ErrGone
+	case strings.HasPrefix(reply, "!pause "):
+		pausedTotal.Inc()
+		ms, err := strconv.Atoi(strings.TrimPrefix(reply, "!pause "))
+		if err != nil {
+			panic("BUG: publish answered " + reply)
+		}
+		return Receipt{}, &PausedError{Left: time.Duration(ms) * time.Millisecond}
 	}
 	pos, err := ParsePosition(reply[1:])
 	if err != nil {
@@ -269,11 +301,13 @@ func appendOps(keys, args []string, ops []Op) ([]string, []string) {
 
 // Look runs read-only commands on the read model at one moment, and says where the log ended then.
 func (l *Log) Look(ctx context.Context, ops []Op) (Position, []rueidis.RedisMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	keys, args := appendOps([]string{streamKey()}, nil, ops)
-	cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	parts, err := l.redis.Do(ctx, cmd).ToArray()
+	var parts []rueidis.RedisMessage
+	err := l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		parts, err = l.redis.Do(ctx, cmd).ToArray()
+		return err
+	})
 	if err != nil {
 		return Position{}, nil, unavailable("look at the log", err)
 	}
@@ -293,10 +327,12 @@ func (l *Log) Last(ctx context.Context) (Position, error) {
 
 // Read returns the entry at a position. ok is false when it is not in the log any more.
 func (l *Log) Read(ctx context.Context, pos Position) (e Entry, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	at := pos.String()
-	raw, err := l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+	var raw []rueidis.XRangeSlice
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		raw, err = l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+		return err
+	})
 	if err != nil {
 		return Entry{}, false, unavailable("read an entry", err)
 	}
@@ -379,41 +415,56 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 			break
 		}
 	}
+	if isOOM(last) {
+		l.exhausted()
+	}
 	return "", unavailable(name, last)
 }
 
-func (l *Log) try(ctx context.Context, name string, keys, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	var reply string
-	var err error
-	if l.config.Replicas > 0 {
-		reply, err = l.joint.do(ctx, l, cmd)
-	} else {
-		reply, err = l.redis.Do(ctx, cmd).ToString()
-	}
-	if reply == "!closed" {
+func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply string, err error) {
+	var lacking error // Redis is there, and who only reads from it can go on
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		if l.config.Replicas == 0 {
+			reply, err = l.redis.Do(ctx, cmd).ToString()
+			return err
+		}
+		if reply, err = l.joint.do(ctx, l, cmd); errors.Is(err, errUnreplicated) {
+			lacking, err = err, nil
+		}
+		return err
+	})
+	switch {
+	case err == nil && lacking != nil:
+		err = lacking
+	case reply == "!closed":
 		err = errClosed
 	}
 	return reply, err
 }
 
-// block runs a blocking command, and a check right behind it, on a connection of its own, which is closed when ctx ends: the client by
-// itself heeds a context's deadline, but not its cancellation, and a stop would wait for the block to run out. Redis has the check when
-// the block ends, so it costs no way there and back.
-func (l *Log) block(ctx context.Context, cmd rueidis.Completed, at Position) (rueidis.RedisResult, State, error) {
+// block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
+// a context's deadline, but not its cancellation, and a stop would wait for the block to run out.
+func (l *Log) block(ctx context.Context, cmd ...rueidis.Completed) []rueidis.RedisResult {
 	conn, release := l.redis.Dedicate()
 	defer release()
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
-	replies := conn.DoMulti(ctx, cmd, l.check(at))
+	return conn.DoMulti(ctx, cmd...)
+}
+
+// blockChecked is block with a check right behind the command. Redis has the check when the block ends, so it costs no way there and back.
+func (l *Log) blockChecked(ctx context.Context, cmd rueidis.Completed, at Position) (rueidis.RedisResult, State, error) {
+	replies := l.block(ctx, cmd, l.check(at))
 	state, err := stateOf(replies[1])
 	return replies[0], state, err
 }
 
 // retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
 func retriable(err error) bool {
+	if errors.Is(err, errAway) {
+		return false
+	}
 	reply, isReply := rueidis.IsRedisErr(err)
 	if !isReply {
 		return !errors.Is(err, errUnreplicated)
@@ -422,7 +473,11 @@ func retriable(err error) bool {
 }
 
 func unavailable(what string, err error) error {
-	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), time.Second)
+	after := time.Second
+	if errors.Is(err, errAway) || isOOM(err) {
+		after = retryAfter()
+	}
+	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), after)
 }
 
 func isBusyGroup(err error) bool {

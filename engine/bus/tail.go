@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -57,7 +58,7 @@ type Tail struct {
 type Cut struct {
 	// Epoch is that of the log from now on. It is the same as before when entries were trimmed that the Tail had not read.
 	Epoch string
-	// Behind is a place behind the hole, and where the log ended when the hole was seen.
+	// Behind is a place behind the hole, where the log ended when the hole was seen. Everything behind it will be handed over.
 	Behind Position
 	// Lost is how many entries the Tail has missed, at least; 0 when the epoch is another one, for then nobody knows.
 	Lost int64
@@ -85,7 +86,7 @@ func (t *Tail) Start(ctx context.Context) error {
 }
 
 func (t *Tail) start(ctx context.Context) error {
-	last, err := t.begin(ctx)
+	last, err := t.begin(ctx, Position{Ms: math.MaxUint64})
 	if err != nil {
 		return fmt.Errorf("tail the log: %w", err)
 	}
@@ -100,12 +101,13 @@ func (t *Tail) start(ctx context.Context) error {
 	return nil
 }
 
-// begin sets the Tail to where it starts, and says where the log ends.
-func (t *Tail) begin(ctx context.Context) (last Position, err error) {
+// begin sets the Tail to where it starts, but not behind most, and says where the log ends.
+func (t *Tail) begin(ctx context.Context, most Position) (last Position, err error) {
 	from, err := t.from(ctx)
 	if err != nil {
 		return Position{}, fmt.Errorf("where to start: %w", err)
 	}
+	from = least(from, most)
 	state, err := t.log.Check(ctx, from)
 	switch {
 	case err != nil:
@@ -248,7 +250,7 @@ func (t *Tail) cut(ctx context.Context, s State, lost int64) error {
 		}
 	}
 	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
-		_, err := t.begin(ctx)
+		_, err := t.begin(ctx, c.Behind) // behind that, those who were told want everything
 		if err == nil {
 			return nil
 		}
@@ -270,7 +272,7 @@ type batch struct {
 func (t *Tail) read(ctx context.Context) (b batch, s State, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
-	reply, s, err := t.log.block(ctx, t.log.redis.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).
+	reply, s, err := t.log.blockChecked(ctx, t.log.redis.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).
 		Streams().Key(streamKey()).Id(t.at.pos.String()).Build(), t.at.pos)
 	if err != nil {
 		return b, s, err

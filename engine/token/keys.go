@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"time"
 )
 
 // The directory: access-0001.key and access-0001.pub, access-0002.key …, peer.key and seal.key. Auth needs the newest
@@ -34,7 +35,7 @@ var accessFile = regexp.MustCompile(`^access-([0-9]{4,9})\.(key|pub)$`)
 // Keys is the content of a keys directory. It prints as "[secret]".
 type Keys struct {
 	kid     string
-	private ed25519.PrivateKey // the newest; nil where only public keys are
+	private ed25519.PrivateKey // to sign with; nil where only public keys are
 	public  map[string]ed25519.PublicKey
 	peer    []byte
 	seal    []byte // nil where only public keys are
@@ -81,23 +82,13 @@ func addSecret(dir, name, block string, n int) error {
 	return err
 }
 
-// Rotate adds a key pair to a directory that Generate made. Verifiers must know the new
-// public key before auth signs with the private one: restart the other processes (or call
-// SetKeys) first, and auth last. A token lives for minutes, so the old files can go soon after.
-func Rotate(dir string) error {
-	newest, err := newestKey(dir)
-	if err != nil {
-		return err
-	}
-	if err := addPair(dir, newest+1); err != nil {
-		return err
-	}
-	return publish(dir, newest+1)
-}
-
 // Load reads a keys directory. With private, which is for auth alone, it also reads the
 // newest private key and the one that seals. Secrets that others can read are refused.
-func Load(dir string, private bool) (Keys, error) {
+func Load(dir string, private bool) (Keys, error) { return LoadSettled(dir, private, 0) }
+
+// LoadSettled is Load, but signs with the newest private key that has been there for as long as settle (see Settle), if there
+// is one.
+func LoadSettled(dir string, private bool, settle time.Duration) (Keys, error) {
 	keys := Keys{public: make(map[string]ed25519.PublicKey)}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -122,14 +113,11 @@ func Load(dir string, private bool) (Keys, error) {
 	if keys.seal, err = readSecret(dir, sealFile, sealBlock, sealKeyBytes); err != nil {
 		return Keys{}, err
 	}
-	newest, err := newestKey(dir)
+	signs, err := signingKey(dir, settle)
 	if err != nil {
 		return Keys{}, err
 	}
-	if newest == 0 {
-		return Keys{}, fmt.Errorf("there is no private key in %s", dir)
-	}
-	if keys.private, err = readPrivate(keyPath(dir, newest, "key")); err != nil {
+	if keys.private, err = readPrivate(keyPath(dir, signs, "key")); err != nil {
 		return Keys{}, err
 	}
 	pub := keys.private.Public().(ed25519.PublicKey)

@@ -108,11 +108,12 @@ func TestRotate_SignsWithTheNewKeyAndTrustsBoth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Rotate(dir); err != nil {
+	kid, err := Rotate(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
 	keys, public := load(t, dir, true), load(t, dir, false)
-	if keys.kid == old.kid || len(keys.public) != 2 || len(public.public) != 2 || public.private != nil {
+	if keys.kid == old.kid || keys.kid != kid || len(keys.public) != 2 || len(public.public) != 2 || public.private != nil {
 		t.Fatalf("kid %s then %s, %d and %d public keys", old.kid, keys.kid, len(keys.public), len(public.public))
 	}
 	minter, err := NewMinter(Config{}, keys)

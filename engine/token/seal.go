@@ -37,7 +37,9 @@ func NewSealer(keys Keys) (*Sealer, error) {
 }
 
 // Seal encrypts text for one place, for example the id of a row. A nonce is random, which is safe for 2^32 texts under one key.
-func (s *Sealer) Seal(text []byte, place string) []byte { return s.aead.Seal(nil, nil, text, []byte(place)) }
+func (s *Sealer) Seal(text []byte, place string) []byte {
+	return s.aead.Seal(nil, nil, text, []byte(place))
+}
 
 // Open decrypts what Seal made for the same place.
 func (s *Sealer) Open(sealed []byte, place string) ([]byte, error) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
@@ -278,6 +279,9 @@ func (k *keeper) load(ctx context.Context) error {
 		volatile = k.admin
 	}
 	if err := presence.Install(ctx, volatile); err != nil {
+		return err
+	}
+	if err := limit.Install(ctx, volatile); err != nil {
 		return err
 	}
 	return resume.Install(ctx, volatile)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
@@ -36,6 +37,7 @@ type Node struct {
 	settings *Settings
 	log      *slog.Logger
 	data     string
+	keysDir  string
 
 	health  obs.Health
 	admin   *obs.Admin
@@ -59,6 +61,7 @@ type shared struct {
 	roster   *roster.Roster
 	outbox   *roster.Outbox
 	keys     token.Keys
+	limiter  *limit.Limiter // nil: nothing is limited
 }
 
 // New makes a node of valid settings. It does no I/O.
@@ -219,7 +222,7 @@ func (n *Node) openShared(ctx context.Context) (err error) {
 		}
 		sh.keeper.volatile = sh.volatile
 	}
-	config := bus.Config{Assured: sh.keeper.assured}
+	config := bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes, Assured: sh.keeper.assured}
 	if mode == redis.D3 {
 		config.Replicas = 1
 	}
@@ -233,6 +236,7 @@ func (n *Node) openShared(ctx context.Context) (err error) {
 	}
 	sh.roster = roster.New(sh.bus)
 	n.health.Add("redis", sh.bus.Ping)
+	n.health.Add("redis-memory", sh.bus.Pressed)
 	return nil
 }
 
@@ -246,14 +250,14 @@ func (n *Node) openRedis(ctx context.Context, url string, onDial func()) (redis.
 }
 
 func (n *Node) openKeys() (err error) {
-	dir := n.settings.KeysDir
-	if dir == "" {
-		dir = filepath.Join(n.data, "keys")
-		if err := token.Generate(dir); err != nil {
+	n.keysDir = n.settings.KeysDir
+	if n.keysDir == "" {
+		n.keysDir = filepath.Join(n.data, "keys")
+		if err := token.Generate(n.keysDir); err != nil {
 			return err
 		}
 	}
-	n.shared.keys, err = token.Load(dir, n.settings.Runs(Auth))
+	n.shared.keys, err = token.LoadSettled(n.keysDir, n.settings.Runs(Auth), token.Settle(n.settings.keysEvery()))
 	return err
 }
 
@@ -269,9 +273,6 @@ func Migrate(ctx context.Context, s *Settings) error {
 	}
 	return postgres.Migrate(ctx, n.shared.postgresURL)
 }
-
-// MakeKeys makes the keys that several processes share, where there are none yet.
-func MakeKeys(dir string) error { return token.Generate(dir) }
 
 // Version is the version of this binary, from the module and its checkout.
 func Version() string {
@@ -294,6 +295,9 @@ func Version() string {
 // Greet tells whoever started the process what to do next.
 func (n *Node) Greet(out io.Writer) {
 	base := "http://" + n.Addr()
+	if n.settings.tls("") != nil {
+		base = "https://" + n.Addr()
+	}
 	lines := []string{
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}
