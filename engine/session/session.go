@@ -134,6 +134,9 @@ func (s *Session) Close(code wire.CloseCode, reason string) {
 	s.finish(&ending{code: int(code), reason: reason, final: code == wire.CloseAuthenticationFailed})
 }
 
+// Leave is Reconnect behind what waits to be sent, and behind having written down where the session stands.
+func (s *Session) Leave() { s.put(item{task: leave{behind: s.gw.Position()}}) }
+
 // Reconnect tells the client to come back, and closes.
 func (s *Session) Reconnect() {
 	s.finish(&ending{

@@ -19,6 +19,10 @@ type record struct {
 	login string // the login session whose token it was; empty for bots
 	shape shape
 	trail *session.Trail // the owner's writer's own
+	// presence is up to when the client has been told presences, and told whether the present connection has been told what it missed.
+	// They belong to who has the trail.
+	presence int64
+	told     bool
 
 	// The saver guards what follows.
 	kept  *hub.View // the view that Redis has

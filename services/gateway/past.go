@@ -6,12 +6,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
 )
+
+var pastEntries = metrics.NewCounter(`xcord_gateway_past_entries_total`)
 
 const (
 	// reachBatch is how many entries are read at once, backwards.
@@ -64,6 +68,7 @@ func (s *Service) reach(ctx context.Context, p hub.Point) error {
 		if err != nil {
 			return err
 		}
+		pastEntries.Add(len(entries))
 		if oldest.IsZero() {
 			return session.ErrLost // the place itself is an entry, which is not there any more
 		}

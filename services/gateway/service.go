@@ -42,6 +42,9 @@ type Config struct {
 	PresenceGrace time.Duration
 	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
 	StartTimeout time.Duration
+	// StartsMax is how many sessions begin or are resumed at the same time (default 64); the others wait for three StartTimeouts at
+	// most. A storm of them must neither keep Redis from answering nor those that are attached from getting their events.
+	StartsMax int
 	// Now is the clock (default time.Now).
 	Now func() time.Time
 }
@@ -60,6 +63,7 @@ func (c Config) withDefaults() Config {
 	set(&c.RingMax, 1<<16)
 	set(&c.RingBytesMax, 64<<20)
 	set(&c.ResumeMax, 1<<16)
+	set(&c.StartsMax, 64)
 	wait(&c.PresenceGrace, 10*time.Second)
 	wait(&c.StartTimeout, 10*time.Second)
 	if c.Now == nil {
@@ -71,7 +75,7 @@ func (c Config) withDefaults() Config {
 // Validate returns every mistake at once.
 func (c Config) Validate() error {
 	errs := []error{c.Session.Validate()}
-	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 {
+	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsMax < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
 	if c.PresenceGrace < 0 || c.StartTimeout < 0 {
@@ -129,6 +133,7 @@ type Service struct {
 	saver    *saver
 	letters  *letters
 	adopting singleflight.Group
+	turns    chan struct{} // whoever begins or resumes a session holds one of its places
 	reaching chan struct{} // whoever reads the past holds its one place
 	epoch    string        // of the log, when the gateway started
 
@@ -153,6 +158,7 @@ func New(cfg Config, deps Deps) *Service {
 		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
 		typing:   make(chan []byte, typingMax),
 		letters:  newLetters(),
+		turns:    make(chan struct{}, cfg.StartsMax),
 		reaching: make(chan struct{}, 1),
 	}
 	s.saver = newSaver(deps.Resume, s.taken)
@@ -202,7 +208,7 @@ func (s *Service) Start(ctx context.Context) error {
 	})
 }
 
-// Stop tells the clients to reconnect, and ends when all of them have gone.
+// Stop tells the clients to reconnect, and ends when all of them have gone and Redis has where they stood.
 func (s *Service) Stop() {
 	s.on.Stop(func() {
 		s.acceptor.Stop()

@@ -11,6 +11,7 @@ import (
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/services/auth"
 	"github.com/xcord/xcord/services/gateway"
@@ -144,10 +145,11 @@ func (n *Node) buildGateway(door *identity.Door) {
 	sh := &n.shared
 	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
 	name := rand.Text()
-	service := gateway.New(gateway.Config{PublicURL: n.settings.PublicURL}, gateway.Deps{
+	config := gateway.Config{PublicURL: n.settings.PublicURL, Session: session.Config{ReconnectSpread: n.settings.DrainTime}}
+	service := gateway.New(config, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
-		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
+		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: n.settings.ResumeWindow}),
 	})
 	n.houses.Add(Gateway, service)
 	service.Mount(n.rest)

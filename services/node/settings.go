@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
@@ -47,6 +48,9 @@ type Settings struct {
 	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
 	Durability   string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
+	ResumeWindow time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
+	DrainTime    time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
+
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
@@ -72,6 +76,12 @@ func (s *Settings) Validate() error {
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
+	}
+	if s.ResumeWindow < 0 {
+		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
+	}
+	if s.DrainTime < 0 {
+		errs = append(errs, fmt.Errorf("drain-time %v is negative", s.DrainTime))
 	}
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {
 		errs = append(errs, errors.New("durability D3 needs replicas, which the managed Redis does not have: set XCORD_REDIS_URL"))
