@@ -59,6 +59,9 @@ type GroupConfig struct {
 	// Behind says for each entry of a batch which dead letter it must wait for; zero is none. Such an entry is set aside
 	// too. nil: nothing ever waits.
 	Behind func(ctx context.Context, entries []Entry) ([]Position, error)
+	// Pass is told how far the group is, after everything up to there has been stored or buried: Handle never sees what is
+	// buried, and a checkpoint must not wait for the next entry to get past it. nil: nobody needs to know.
+	Pass func(ctx context.Context, to Position) error
 }
 
 // suspectAfter is after how many deliveries that did not come back an entry is handed over alone: the others of its batch
@@ -157,9 +160,10 @@ func (g *Group) run(ctx context.Context) error {
 
 // hand is what a group has in hand: a batch, and how often its entries have been handed over, this time included.
 type hand struct {
-	entries    []Entry
-	bad        []undecoded
-	deliveries int
+	entries     []Entry
+	bad         []undecoded
+	first, last Position // of both together; zero when there are none
+	deliveries  int
 }
 
 // undecoded is an entry that this binary cannot read.
@@ -198,15 +202,18 @@ func (g *Group) consume(ctx context.Context) error {
 			pending = false
 			continue
 		}
-		if !pending && len(h.entries) > 0 {
+		if !pending && some {
 			// Before what is pending and was handed to somebody else, this batch would move the checkpoint past it.
-			if pending, err = g.isPassedOver(ctx, h.entries[0].Pos); pending || err != nil {
+			if pending, err = g.isPassedOver(ctx, h.first); pending || err != nil {
 				pending = true
 				continue
 			}
 		}
 		// A batch in hand is finished also while the process stops: its rows may be committed already.
 		if err := g.settle(ctx, h); err != nil {
+			return err
+		}
+		if err := g.pass(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -230,6 +237,14 @@ func (g *Group) isPassedOver(ctx context.Context, at Position) (bool, error) {
 	}
 	pos, err := ParsePosition(lowest)
 	return err == nil && pos.Less(at), err
+}
+
+// pass says that all of h is settled, and so is everything before it.
+func (g *Group) pass(ctx context.Context, h hand) error {
+	if g.config.Pass == nil || h.last.IsZero() {
+		return nil
+	}
+	return g.insist(ctx, func(ctx context.Context) error { return g.config.Pass(ctx, h.last) })
 }
 
 func (g *Group) settle(ctx context.Context, h hand) error {
@@ -360,7 +375,7 @@ func (g *Group) ackIDs(ctx context.Context, ids []string) error {
 	return g.insist(ctx, func(ctx context.Context) error { return client.Do(ctx, cmd).Error() })
 }
 
-// insist repeats a command that must happen until it does. When the process stops it is tried once more, with a time of its own:
+// insist repeats a command that must happen until it does, or the lead is lost. When the process stops it is tried once more, with a time of its own:
 // what was stored and not acknowledged is only read again, yet it is cheaper to say it now.
 func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) error {
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -368,7 +383,7 @@ func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) 
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.log.config.CallTimeout)
 		err := do(call)
 		cancel()
-		if err == nil || last {
+		if err == nil || last || errors.Is(err, ErrFenced) {
 			return err
 		}
 		slog.Warn("group repeats a command", "group", g.config.Name, "err", err)
@@ -424,6 +439,9 @@ func handOf(raw []rueidis.XRangeSlice, deliveries int) hand {
 	h := hand{deliveries: deliveries}
 	for _, r := range raw {
 		e, err := decode(r)
+		if h.last = e.Pos; h.first.IsZero() {
+			h.first = e.Pos
+		}
 		if err != nil {
 			h.bad = append(h.bad, undecoded{raw: r, err: err})
 			continue

@@ -107,6 +107,16 @@ func (c *Client) Logout(ctx context.Context) error {
 	return c.do(ctx, call{method: http.MethodPost, path: "/auth/logout"}, nil)
 }
 
+// Sessions lists the logins of the client's user.
+func (c *Client) Sessions(ctx context.Context) (wire.UserSessions, error) {
+	return get[wire.UserSessions](ctx, c, "/auth/sessions")
+}
+
+// EndSessions ends logins of the client's user, by their hashes.
+func (c *Client) EndSessions(ctx context.Context, hashes ...string) error {
+	return c.do(ctx, call{method: http.MethodPost, path: "/auth/sessions/logout", in: wire.EndSessions{SessionIDHashes: hashes}}, nil)
+}
+
 // Me is the client's own user.
 func (c *Client) Me(ctx context.Context) (wire.SelfUser, error) {
 	return get[wire.SelfUser](ctx, c, "/users/@me")

@@ -3,9 +3,9 @@
 // (engine/roster).
 //
 // An access token is checked by its signature, a bot's token by its hash in the read model. Both are remembered: an access token
-// until it expires or its session is announced to have ended, a bot's hash for a second or until the bot changes. The
-// announcement is best effort; a process that was cut off from Redis meanwhile refuses the token when it expires, 15 minutes
-// later at most.
+// until it expires or its session ends, a bot's hash for a second or until the bot changes. That a session has ended is a notice,
+// which stands until no token of it can be good any more: also a process that begins later, or that was cut off from Redis, gets
+// it. While it is cut off it goes by the token's life, of 15 minutes.
 package identity
 
 import (
@@ -22,7 +22,6 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
@@ -44,10 +43,13 @@ const (
 	// for one read of Redis a second and bot.
 	botKeep = time.Second
 	botsMax = 4096
-	// revokedMax bounds the sessions remembered as ended: more than end in the life of an access token. Beyond it the oldest is
+	// revokedMax bounds them, at some 100 MB. Ending a session takes a login, which takes 30 ms of a core; beyond it the oldest is
 	// forgotten, whose token then works until it expires.
-	revokedMax = 100_000
+	revokedMax = 1 << 20
 )
+
+// RevokedKeep is how long a session is remembered as ended: until its last access token has expired on every clock.
+const RevokedKeep = token.LifeMax + 10*time.Minute
 
 // AllSessions as a Revoked.Session means every session of the user.
 const AllSessions = ""
@@ -56,15 +58,6 @@ const AllSessions = ""
 type Revoked struct {
 	User    id.ID  `json:"user"`
 	Session string `json:"session"`
-}
-
-// Revoke announces an ended session to every process.
-func Revoke(ctx context.Context, log *bus.Log, r Revoked) error {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode a revocation: %w", err)
-	}
-	return log.Signal(ctx, topic, body)
 }
 
 // Deps are what a Door works with. All are required.
@@ -79,15 +72,18 @@ type Door struct {
 	deps     Deps
 	now      func() time.Time
 	onRevoke []func(Revoked)
-
-	on    life.Switch
-	loops life.Loops
+	notices  *bus.Notices
 
 	mu      sync.Mutex // guards what follows; no I/O under it
 	bots    map[id.ID]bot
 	revoked map[string]struct{} // ids of sessions, which are unguessable and never used again
-	order   []string            // of revoked, a ring
-	next    int                 // where the ring goes on
+	order   []ended             // what revoked has, oldest first
+}
+
+// ended is when this process heard of the end of a session.
+type ended struct {
+	session string
+	at      time.Time
 }
 
 // bot is a remembered hash.
@@ -101,26 +97,40 @@ func New(deps Deps) *Door {
 	if deps.Tokens == nil || deps.Roster == nil || deps.Log == nil {
 		panic("BUG: identity needs Tokens, Roster and Log")
 	}
-	return &Door{deps: deps, now: time.Now, bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
+	d := &Door{deps: deps, now: time.Now, bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
+	d.notices = bus.NewNotices(deps.Log, topic, d.receive)
+	return d
 }
 
-// OnRevoke calls back when a session has ended, on the goroutine that listens: receive must not block. A gateway closes
+// OnRevoke calls back when a session has ended, on the goroutine that hears of it first: receive must not block. A gateway closes
 // the session's sockets then.
 func (d *Door) OnRevoke(receive func(Revoked)) { d.onRevoke = append(d.onRevoke, receive) }
 
-// Start begins to listen for ended sessions.
-func (d *Door) Start(context.Context) error {
-	return d.on.Start(func() error {
-		d.loops.Go("revoked sessions", func(ctx context.Context) error { return d.deps.Log.Listen(ctx, topic, d.receive) })
-		return nil
-	})
-}
+// Start returns when every session that has ended is known, and goes on listening.
+func (d *Door) Start(ctx context.Context) error { return d.notices.Start(ctx) }
 
 // Stop ends the listening.
-func (d *Door) Stop() { d.on.Stop(d.loops.Stop) }
+func (d *Door) Stop() { d.notices.Stop() }
 
 // Failed reports a listener that ended by itself.
-func (d *Door) Failed() <-chan error { return d.loops.Failed() }
+func (d *Door) Failed() <-chan error { return d.notices.Failed() }
+
+// Revoke tells every process that sessions have ended, this one at once and also when it answers a 503 fault, because Redis is
+// away; then it has to be called again.
+func (d *Door) Revoke(ctx context.Context, revoked ...Revoked) error {
+	bodies := make([][]byte, len(revoked))
+	for i, r := range revoked {
+		// What is heard of twice must do no harm, and a bot may have come back with its new token.
+		if r.Session != AllSessions {
+			d.hear(r)
+		}
+		var err error
+		if bodies[i], err = json.Marshal(r); err != nil {
+			return fmt.Errorf("encode a revocation: %w", err)
+		}
+	}
+	return d.deps.Log.Notify(ctx, topic, RevokedKeep, bodies...)
+}
 
 // Authenticate is for the value of an Authorization header: "Bot <token>" for a bot, the access token or "Bearer <access
 // token>" for a person.
@@ -152,13 +162,19 @@ func (d *Door) person(raw string) (rest.Identity, error) {
 	if err != nil {
 		return rest.Identity{}, fault.Unauthorized()
 	}
-	d.mu.Lock()
-	_, ended := d.revoked[claims.Session]
-	d.mu.Unlock()
-	if ended {
+	who := rest.Identity{User: claims.User, Session: claims.Session}
+	if !d.Stands(who) {
 		return rest.Identity{}, fault.Unauthorized()
 	}
-	return rest.Identity{User: claims.User, Session: claims.Session}, nil
+	return who, nil
+}
+
+// Stands says whether a person's session has not ended, for who has to ask again after it has written down that it is there.
+func (d *Door) Stands(who rest.Identity) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ended := d.revoked[who.Session]
+	return !ended
 }
 
 func (d *Door) bot(ctx context.Context, raw string) (rest.Identity, error) {
@@ -215,32 +231,38 @@ func (d *Door) forget(user id.ID) {
 func (d *Door) receive(body []byte) {
 	var r Revoked
 	if err := json.Unmarshal(body, &r); err != nil || r.User == 0 {
-		slog.Warn("a revocation cannot be read", "err", err)
+		slog.Error("a revocation cannot be read", "err", err)
+		return
+	}
+	d.hear(r)
+}
+
+// hear takes in that a session has ended, once.
+func (d *Door) hear(r Revoked) {
+	if r.Session == AllSessions {
+		d.forget(r.User)
+	} else if !d.end(r.Session) {
 		return
 	}
 	revokedTotal.Inc()
-	if r.Session == AllSessions {
-		d.forget(r.User)
-	} else {
-		d.end(r.Session)
-	}
 	for _, receive := range d.onRevoke {
 		receive(r)
 	}
 }
 
-func (d *Door) end(session string) {
+// end says whether that is news.
+func (d *Door) end(session string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.revoked[session]; ok {
-		return
+		return false
+	}
+	now := d.now()
+	for len(d.order) > 0 && (len(d.order) >= revokedMax || now.Sub(d.order[0].at) > RevokedKeep) {
+		delete(d.revoked, d.order[0].session)
+		d.order = d.order[1:]
 	}
 	d.revoked[session] = struct{}{}
-	if len(d.order) < revokedMax {
-		d.order = append(d.order, session)
-		return
-	}
-	delete(d.revoked, d.order[d.next])
-	d.order[d.next] = session
-	d.next = (d.next + 1) % revokedMax
+	d.order = append(d.order, ended{session, now})
+	return true
 }

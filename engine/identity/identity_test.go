@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/xcord/xcord/engine/life/lifetest"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
@@ -137,68 +137,111 @@ func TestDoor_IsUnavailableNot401WithoutRedis(t *testing.T) {
 func TestDoor_RefusesEndedSessions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	got := make(chan Revoked, 1)
+	got := make(chan Revoked, 10)
 	b.door.OnRevoke(func(r Revoked) { got <- r })
+	start(t, b.door)
+	elsewhere := New(b.door.deps)
+	heard := make(chan Revoked, 10)
+	elsewhere.OnRevoke(func(r Revoked) { heard <- r })
+	start(t, elsewhere)
 	raw := b.minter.Mint(token.Claims{User: 5, Session: "ended"})
 	other := b.minter.Mint(token.Claims{User: 5, Session: "other"})
-	if err := b.door.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.door.Stop)
-	want := Revoked{User: 5, Session: "ended"}
-	heard := announce(t, b.door, want, got)
-	if heard != want {
-		t.Errorf("heard %+v", heard)
-	}
-	if _, err := b.door.Authenticate(t.Context(), raw); !is401(err) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := b.door.Identify(t.Context(), "Bearer "+raw); !is401(err) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := b.door.Authenticate(t.Context(), other); err != nil {
-		t.Errorf("another session: %v", err)
-	}
-}
-
-// announce repeats until it is heard: a listener that has just started may not have subscribed yet.
-func announce(t *testing.T, d *Door, r Revoked, got chan Revoked) Revoked {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := Revoke(ctx, d.deps.Log, r); err != nil {
+	for _, d := range []*Door{b.door, elsewhere} { // so that the token is remembered
+		if _, err := d.Authenticate(t.Context(), raw); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case heard := <-got:
-			return heard
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("nothing was heard")
+	}
+	want := Revoked{User: 5, Session: "ended"}
+	if err := b.door.Revoke(t.Context(), want, Revoked{User: 5, Session: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	b.refuses(t, b.door, raw) // at once
+	if r := <-heard; r != want {
+		t.Errorf("heard %+v", r)
+	}
+	b.refuses(t, elsewhere, raw)
+	later := New(b.door.deps)
+	start(t, later)
+	b.refuses(t, later, raw) // at once
+	for _, d := range []*Door{b.door, elsewhere, later} {
+		if _, err := d.Authenticate(t.Context(), other); err != nil || !d.Stands(rest.Identity{Session: "other"}) {
+			t.Errorf("another session: %v", err)
 		}
+	}
+	<-heard
+	<-got
+	<-got
+	if len(got) > 0 || len(heard) > 0 {
+		t.Error("it was told twice")
 	}
 }
 
-func TestDoor_RemembersABoundedNumberOfEndedSessions(t *testing.T) {
+func TestDoor_TellsOfEndedSessionsWhenRedisIsBack(t *testing.T) {
 	t.Parallel()
-	d := &Door{bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
-	for i := range revokedMax + 2 {
-		d.end(strconv.Itoa(i))
-		d.end(strconv.Itoa(i))
+	b := setup(t)
+	start(t, b.door)
+	elsewhere := New(b.door.deps)
+	heard := make(chan Revoked, 10)
+	elsewhere.OnRevoke(func(r Revoked) { heard <- r })
+	start(t, elsewhere)
+	raw := b.minter.Mint(token.Claims{User: 5, Session: "ended"})
+	b.server.Stop()
+	want := Revoked{User: 5, Session: "ended"}
+	if err := b.door.Revoke(t.Context(), want); fault.From(err).Status != 503 {
+		t.Errorf("got %v", err)
 	}
-	_, first := d.revoked["1"]
-	_, kept := d.revoked["2"]
-	if len(d.revoked) != revokedMax || len(d.order) != revokedMax || first || !kept {
-		t.Errorf("%d remembered, %v, %v", len(d.revoked), first, kept)
+	b.refuses(t, b.door, raw)
+	if err := b.server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.door.Revoke(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-heard; r != want {
+		t.Errorf("heard %+v", r)
+	}
+	b.refuses(t, elsewhere, raw)
+}
+
+func start(t *testing.T, d *Door) {
+	t.Helper()
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+}
+
+func (b *bundle) refuses(t *testing.T, d *Door, raw string) {
+	t.Helper()
+	if _, err := d.Authenticate(t.Context(), raw); !is401(err) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := d.Identify(t.Context(), "Bearer "+raw); !is401(err) {
+		t.Errorf("at the gateway: got %v", err)
+	}
+}
+
+func TestDoor_RemembersEndedSessionsForALimitedTime(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_700_000_000, 0)
+	d := &Door{now: func() time.Time { return now }, bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
+	for i := range 100 {
+		if session := strconv.Itoa(i); !d.end(session) || d.end(session) {
+			t.Errorf("session %d ended not once", i)
+		}
+		now = now.Add(RevokedKeep / 50)
+	}
+	if n := len(d.revoked); n < 50 || n > 52 || len(d.order) != n {
+		t.Errorf("%d remembered, %d in order", n, len(d.order))
+	}
+	if d.Stands(rest.Identity{Session: "99"}) || d.Stands(rest.Identity{Session: "55"}) || !d.Stands(rest.Identity{Session: "1"}) {
+		t.Error("the wrong ones are forgotten")
 	}
 }
 
 func TestDoor_RemembersABoundedNumberOfBots(t *testing.T) {
 	t.Parallel()
-	d := &Door{bots: map[id.ID]bot{}, revoked: map[string]struct{}{}}
+	d := &Door{bots: map[id.ID]bot{}}
 	for i := range 2 * botsMax {
 		d.remember(id.ID(i+1), bot{})
 	}

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -11,10 +12,14 @@ import (
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/limit"
 )
 
 // reasonRunesMax is the length of an audit-log reason on the wire.
 const reasonRunesMax = 512
+
+// superPropertiesMax is several times what clients send.
+const superPropertiesMax = 2 << 10
 
 // idParams are the path parameters that are ids; every other one is text.
 var idParams = map[string]bool{
@@ -30,8 +35,14 @@ type Call struct {
 	requestID  string
 	remoteAddr string
 	userAgent  string
+	properties string
 	host       string
 	reason     string
+
+	client  netip.Addr
+	counted bool          // by address
+	verdict limit.Verdict // of the route's limit
+	bucket  string
 }
 
 type param struct {
@@ -78,8 +89,14 @@ func (c *Call) RequestID() string { return c.requestID }
 // RemoteAddr is the client's IP address, without a port.
 func (c *Call) RemoteAddr() string { return c.remoteAddr }
 
+// Client is RemoteAddr, and whether limits by address count it.
+func (c *Call) Client() (addr netip.Addr, counted bool) { return c.client, c.counted }
+
 // UserAgent is what the client says it is.
 func (c *Call) UserAgent() string { return c.userAgent }
+
+// SuperProperties is what some clients say of themselves besides: base64 of JSON, if it is what it should be; not longer than 2 KiB.
+func (c *Call) SuperProperties() string { return c.properties }
 
 // Host is the host that the client asked for, as it wrote it: not to be trusted.
 func (c *Call) Host() string { return c.host }
@@ -89,6 +106,9 @@ func (c *Call) readHeaders(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Request.Header
 	c.userAgent = string(h.UserAgent())
 	c.host = string(h.Host())
+	if raw := h.Peek("X-Super-Properties"); len(raw) <= superPropertiesMax {
+		c.properties = string(raw)
+	}
 	if raw := h.Peek("X-Audit-Log-Reason"); len(raw) > 0 {
 		c.reason = cleanReason(string(raw))
 	}

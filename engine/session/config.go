@@ -36,9 +36,9 @@ type Config struct {
 	QueueMax, QueueBytesMax int
 	// Origins are those that a browser may connect from besides the gateway's own host; "*" allows all.
 	Origins []string
-	// WaitingMax bounds the connections without a session from one IPv4 address or IPv6 /64 (default 4096); loopback is
-	// exempt.
-	WaitingMax int
+	// WaitingMax bounds the connections without a session from one IPv4 address or IPv6 /64 (default 1024), and OpenMax all of them
+	// (default 4096); loopback is exempt.
+	WaitingMax, OpenMax int
 	// ReconnectSpread is over how long a stop spreads telling clients to reconnect, at most (default 0: all at once). A few take less:
 	// each 10 ms.
 	ReconnectSpread time.Duration
@@ -61,7 +61,10 @@ func (c Config) withDefaults() Config {
 		c.QueueBytesMax = 8 << 20
 	}
 	if c.WaitingMax == 0 {
-		c.WaitingMax = 4096
+		c.WaitingMax = 1024
+	}
+	if c.OpenMax == 0 {
+		c.OpenMax = 4096
 	}
 	return c
 }
@@ -77,7 +80,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("session %s %v is negative", name, d))
 		}
 	}
-	for name, n := range map[string]int{"queue": c.QueueMax, "queue bytes": c.QueueBytesMax, "waiting connections": c.WaitingMax} {
+	for name, n := range map[string]int{"queue": c.QueueMax, "queue bytes": c.QueueBytesMax, "waiting connections": c.WaitingMax, "open connections": c.OpenMax} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("session limit of %s %d is negative", name, n))
 		}

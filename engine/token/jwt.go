@@ -34,20 +34,29 @@ type accessClaims struct {
 
 // Minter makes access tokens. Any number of goroutines may use it.
 type Minter struct {
-	cfg Config
-	kid string
-	key ed25519.PrivateKey
+	cfg  Config
+	sign atomic.Pointer[Keys]
 }
 
-// NewMinter makes a minter that signs with the newest private key.
+// NewMinter makes a minter that signs with the private key of keys.
 func NewMinter(cfg Config, keys Keys) (*Minter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if keys.private == nil {
-		return nil, errors.New("there is no private key to sign access tokens with")
+	m := &Minter{cfg: cfg.withDefaults()}
+	if err := m.SetKeys(keys); err != nil {
+		return nil, err
 	}
-	return &Minter{cfg: cfg.withDefaults(), kid: keys.kid, key: keys.private}, nil
+	return m, nil
+}
+
+// SetKeys replaces the key that is signed with.
+func (m *Minter) SetKeys(keys Keys) error {
+	if keys.private == nil {
+		return errors.New("there is no private key to sign access tokens with")
+	}
+	m.sign.Store(&keys)
+	return nil
 }
 
 // TTL is how long tokens are good that say nothing else; clients are told in expires_in.
@@ -70,8 +79,9 @@ func (m *Minter) Mint(c Claims) string {
 		Session: c.Session,
 	})
 	t.Header["typ"] = accessType
-	t.Header["kid"] = m.kid
-	raw, err := t.SignedString(m.key)
+	keys := m.sign.Load()
+	t.Header["kid"] = keys.kid
+	raw, err := t.SignedString(keys.private)
 	if err != nil {
 		panic("BUG: token.Mint: " + err.Error())
 	}

@@ -2,7 +2,6 @@ package token
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -16,10 +15,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"time"
 )
 
-// The directory: access-0001.key and access-0001.pub, access-0002.key …, and peer.key. Auth
-// needs the newest .key; everybody needs every .pub that may still be in use, and peer.key.
+// The directory: access-0001.key and access-0001.pub, access-0002.key …, peer.key and seal.key. Auth needs the newest
+// .key and seal.key; everybody needs every .pub that may still be in use, and peer.key.
 const (
 	peerFile     = "peer.key"
 	peerKeyBytes = 32
@@ -35,9 +35,10 @@ var accessFile = regexp.MustCompile(`^access-([0-9]{4,9})\.(key|pub)$`)
 // Keys is the content of a keys directory. It prints as "[secret]".
 type Keys struct {
 	kid     string
-	private ed25519.PrivateKey // the newest; nil where only public keys are
+	private ed25519.PrivateKey // to sign with; nil where only public keys are
 	public  map[string]ed25519.PublicKey
 	peer    []byte
+	seal    []byte // nil where only public keys are
 }
 
 // Format keeps the keys out of whatever is printed.
@@ -46,8 +47,8 @@ func (Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 // LogValue keeps the keys out of the log.
 func (Keys) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// Generate makes what a fresh installation needs: the directory (0700), a first key pair and
-// the key between services (0600). What is there already stays as it is, so it may be called
+// Generate makes what a fresh installation needs: the directory (0700), a first key pair,
+// the key between services and the one that seals (0600). What is there already stays as it is, so it may be called
 // at every start, and by several processes at once.
 func Generate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -66,32 +67,28 @@ func Generate(dir string) error {
 	if err := publish(dir, newest); err != nil {
 		return err
 	}
-	peer := make([]byte, peerKeyBytes)
-	_, _ = rand.Read(peer) // never fails: crypto/rand ends the program instead
-	err = writeNew(dir, peerFile, peerBlock, peer, 0o600)
+	if err := addSecret(dir, peerFile, peerBlock, peerKeyBytes); err != nil {
+		return err
+	}
+	return addSecret(dir, sealFile, sealBlock, sealKeyBytes)
+}
+
+// addSecret makes a random key unless it is there.
+func addSecret(dir, name, block string, n int) error {
+	err := writeNew(dir, name, block, random(n), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
 }
 
-// Rotate adds a key pair to a directory that Generate made. Verifiers must know the new
-// public key before auth signs with the private one: restart the other processes (or call
-// SetKeys) first, and auth last. A token lives for minutes, so the old files can go soon after.
-func Rotate(dir string) error {
-	newest, err := newestKey(dir)
-	if err != nil {
-		return err
-	}
-	if err := addPair(dir, newest+1); err != nil {
-		return err
-	}
-	return publish(dir, newest+1)
-}
-
 // Load reads a keys directory. With private, which is for auth alone, it also reads the
-// newest private key. Secrets that others can read are refused.
-func Load(dir string, private bool) (Keys, error) {
+// newest private key and the one that seals. Secrets that others can read are refused.
+func Load(dir string, private bool) (Keys, error) { return LoadSettled(dir, private, 0) }
+
+// LoadSettled is Load, but signs with the newest private key that has been there for as long as settle (see Settle), if there
+// is one.
+func LoadSettled(dir string, private bool, settle time.Duration) (Keys, error) {
 	keys := Keys{public: make(map[string]ed25519.PublicKey)}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -107,23 +104,20 @@ func Load(dir string, private bool) (Keys, error) {
 		}
 		keys.public[keyID(pub)] = pub
 	}
-	if keys.peer, err = readPEM(filepath.Join(dir, peerFile), peerBlock, true); err != nil {
+	if keys.peer, err = readSecret(dir, peerFile, peerBlock, peerKeyBytes); err != nil {
 		return Keys{}, err
-	}
-	if len(keys.peer) != peerKeyBytes {
-		return Keys{}, fmt.Errorf("%s has %d bytes, not %d", peerFile, len(keys.peer), peerKeyBytes)
 	}
 	if !private {
 		return keys, nil
 	}
-	newest, err := newestKey(dir)
+	if keys.seal, err = readSecret(dir, sealFile, sealBlock, sealKeyBytes); err != nil {
+		return Keys{}, err
+	}
+	signs, err := signingKey(dir, settle)
 	if err != nil {
 		return Keys{}, err
 	}
-	if newest == 0 {
-		return Keys{}, fmt.Errorf("there is no private key in %s", dir)
-	}
-	if keys.private, err = readPrivate(keyPath(dir, newest, "key")); err != nil {
+	if keys.private, err = readPrivate(keyPath(dir, signs, "key")); err != nil {
 		return Keys{}, err
 	}
 	pub := keys.private.Public().(ed25519.PublicKey)
@@ -250,6 +244,15 @@ func readPublic(path string) (ed25519.PublicKey, error) {
 		return nil, fmt.Errorf("read %s: it is no Ed25519 key", path)
 	}
 	return public, nil
+}
+
+// readSecret reads a key that addSecret made.
+func readSecret(dir, name, block string, n int) ([]byte, error) {
+	key, err := readPEM(filepath.Join(dir, name), block, true)
+	if err == nil && len(key) != n {
+		err = fmt.Errorf("%s has %d bytes, not %d", name, len(key), n)
+	}
+	return key, err
 }
 
 // readPEM reads the one block of a file. A secret must be readable by its owner alone.

@@ -36,7 +36,7 @@ func load(t *testing.T, dir string, private bool) Keys {
 func TestGenerate_MakesFilesThatOnlyTheOwnerCanRead(t *testing.T) {
 	t.Parallel()
 	dir := generated(t)
-	want := map[string]fs.FileMode{"access-0001.key": 0o600, "access-0001.pub": 0o644, "peer.key": 0o600}
+	want := map[string]fs.FileMode{"access-0001.key": 0o600, "access-0001.pub": 0o644, "peer.key": 0o600, "seal.key": 0o600}
 	got := map[string]fs.FileMode{}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -108,11 +108,12 @@ func TestRotate_SignsWithTheNewKeyAndTrustsBoth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Rotate(dir); err != nil {
+	kid, err := Rotate(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
 	keys, public := load(t, dir, true), load(t, dir, false)
-	if keys.kid == old.kid || len(keys.public) != 2 || len(public.public) != 2 || public.private != nil {
+	if keys.kid == old.kid || keys.kid != kid || len(keys.public) != 2 || len(public.public) != 2 || public.private != nil {
 		t.Fatalf("kid %s then %s, %d and %d public keys", old.kid, keys.kid, len(keys.public), len(public.public))
 	}
 	minter, err := NewMinter(Config{}, keys)
@@ -163,6 +164,8 @@ func TestLoad_RefusesWhatIsNotRight(t *testing.T) {
 	f("private key for all", true, in("access-0001.key", func(p string) error { return os.Chmod(p, 0o644) }), "0644")
 	f("peer key for the group", false, in("peer.key", func(p string) error { return os.Chmod(p, 0o640) }), "0640")
 	f("no private key", true, in("access-0001.key", os.Remove), "no private key")
+	f("seal key for the group", true, in("seal.key", func(p string) error { return os.Chmod(p, 0o640) }), "0640")
+	f("no seal key", true, in("seal.key", os.Remove), "seal.key")
 	f("no peer key", false, in("peer.key", os.Remove), "peer.key")
 	f("no PEM", true, in("access-0001.key", write("x")), "holds no PRIVATE KEY")
 	f("a private key as a public one", false, copyOf("access-0001.key", "access-0002.pub"), "holds no PUBLIC KEY")

@@ -19,6 +19,9 @@ import (
 // that its bearer should learn, or that should reach a log in the bearer's words.
 var ErrInvalid = errors.New("the token is not valid")
 
+// LifeMax bounds the life of an access token, whatever the settings: so long an ended session has to be remembered.
+const LifeMax = time.Hour
+
 const (
 	issuer   = "xcord"
 	audience = "xcord"
@@ -61,8 +64,8 @@ func (c Config) withDefaults() Config {
 // Validate returns every mistake at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.TTL < 0 || c.TTL > 24*time.Hour {
-		errs = append(errs, fmt.Errorf("access token life %v is not between 0 and 24h", c.TTL))
+	if c.TTL < 0 || c.TTL > LifeMax {
+		errs = append(errs, fmt.Errorf("access token life %v is not between 0 and %v", c.TTL, LifeMax))
 	}
 	if c.Leeway < 0 || c.Leeway > 5*time.Minute {
 		errs = append(errs, fmt.Errorf("token leeway %v is not between 0 and 5m", c.Leeway))

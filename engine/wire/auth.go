@@ -38,3 +38,27 @@ type LoggedIn struct {
 	SessionID string   `json:"session_id"`
 	User      SelfUser `json:"user"`
 }
+
+// UserSessions is the answer to GET /auth/sessions.
+type UserSessions struct {
+	UserSessions List[UserSession] `json:"user_sessions"`
+}
+
+// UserSession is one login of a user. IDHash names it to POST /auth/sessions/logout.
+type UserSession struct {
+	IDHash     string     `json:"id_hash"`
+	LastUsed   Time       `json:"approx_last_used_time"`
+	ClientInfo ClientInfo `json:"client_info"`
+}
+
+// ClientInfo is where somebody has logged in, as far as it is known. Location is an address of the network.
+type ClientInfo struct {
+	OS       string `json:"os"`
+	Platform string `json:"platform"`
+	Location string `json:"location"`
+}
+
+// EndSessions is the body of POST /auth/sessions/logout.
+type EndSessions struct {
+	SessionIDHashes []string `json:"session_id_hashes" validate:"required,min=1,max=64,dive,required,max=64,nonul"`
+}

@@ -81,7 +81,7 @@ func (s *Service) register(c *rest.Call, in wire.Register) (wire.LoggedIn, error
 	if err != nil {
 		return wire.LoggedIn{}, err
 	}
-	fresh := s.newSession(a.ID, c.UserAgent())
+	fresh := s.newSession(c, a.ID)
 	err = s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
 		if err := insertAccount(ctx, tx, a); err != nil {
 			return err
@@ -180,7 +180,7 @@ func (s *Service) preparePassword(c *rest.Call, old, next string) (*newPassword,
 	if err != nil {
 		return nil, err
 	}
-	ok, _, err := s.hasher.verify(c.Context(), a.Password, old)
+	ok, _, err := s.verify(c, a, a.Username, old)
 	if err != nil {
 		return nil, err
 	}
@@ -243,9 +243,7 @@ func (s *Service) alter(c *rest.Call, user id.ID, secret *newPassword, change fu
 	if e != nil {
 		s.deps.Outbox.Settle(c.Context(), *e)
 	}
-	for _, session := range ended {
-		s.announceEnd(c.Context(), user, session)
-	}
+	s.announceEnd(c.Context(), user, ended...)
 	return a, nil
 }
 

@@ -104,7 +104,7 @@ func setup(t *testing.T, config Config) bundle {
 	if config.HashWait == 0 {
 		config.HashWait = time.Minute // the race detector makes argon2 ten times slower
 	}
-	b.service = New(config, Deps{Log: b.log, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter})
+	b.service = New(config, Deps{Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter})
 	b.server = rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, ReadTimeout: time.Minute}, rest.Deps{Authenticator: b.door})
 	rest.Bind(b.server, Routes, b.service)
 	var group life.Group

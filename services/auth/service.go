@@ -9,6 +9,10 @@
 // themselves gets the same one again, though only hashes are stored. A spent token that comes later, or after its
 // successor was used, is in two hands: the session is revoked.
 //
+// A session that has ended is marked in its row, and then announced through engine/identity to every process, which refuses its
+// access tokens and closes its sockets. The row says whether it has been announced, so that neither an outage of Redis nor the death
+// of a process keeps that from happening.
+//
 // # Users on the bus
 //
 // What others see of a user is an aggregate with a version. Changing it is one transaction with its outbox entry; the answer
@@ -25,8 +29,9 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
@@ -66,6 +71,9 @@ type Config struct {
 	// HashWait is how long a request waits for a slot before it is told to come back; default 500 ms.
 	HashWait time.Duration
 
+	// GuessesPerAccount and GuessesPerAddr are how many wrong passwords may be given in 15 min; default 10 and 50.
+	GuessesPerAccount, GuessesPerAddr int
+
 	// ApplicationsMax is how many applications one person may own; default 50.
 	ApplicationsMax int
 }
@@ -85,6 +93,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HashWait == 0 {
 		c.HashWait = 500 * time.Millisecond
+	}
+	if c.GuessesPerAccount == 0 {
+		c.GuessesPerAccount = 10
+	}
+	if c.GuessesPerAddr == 0 {
+		c.GuessesPerAddr = 50
 	}
 	if c.ApplicationsMax == 0 {
 		c.ApplicationsMax = 50
@@ -108,24 +122,31 @@ func (c Config) Validate() error {
 	if c.HashSlots < 0 || c.ApplicationsMax < 0 {
 		errs = append(errs, errors.New("auth: HashSlots and ApplicationsMax must not be negative"))
 	}
+	if c.GuessesPerAccount < 0 || c.GuessesPerAddr < 0 {
+		errs = append(errs, errors.New("auth: GuessesPerAccount and GuessesPerAddr must not be negative"))
+	}
 	return errors.Join(errs...)
 }
 
-// Deps are what the service works with. All are required.
+// Deps are what the service works with. All but Limiter are required.
 type Deps struct {
-	Log    *bus.Log
+	Door   *identity.Door
 	Outbox *roster.Outbox
 	Pool   *Pool
 	IDs    *postgres.IDs
 	Minter *token.Minter
+	// Limiter counts wrong passwords; nil: nothing is limited.
+	Limiter *limit.Limiter
 }
 
 // Service is the auth service of one process. Its handlers are safe for concurrent use.
 type Service struct {
-	config Config
-	deps   Deps
-	store  store
-	hasher *hasher
+	config  Config
+	deps    Deps
+	store   store
+	hasher  *hasher
+	guesses guesses
+	untold  chan struct{} // has one element when the end of a session is to be announced soon
 
 	on    life.Switch
 	loops life.Loops
@@ -133,31 +154,33 @@ type Service struct {
 
 // New makes the service. It does no I/O. It panics when something of deps is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Log == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil {
-		panic("BUG: auth needs Log, Outbox, Pool, IDs and Minter")
+	if deps.Door == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil {
+		panic("BUG: auth needs Door, Outbox, Pool, IDs and Minter")
 	}
 	config = config.withDefaults()
 	return &Service{
 		config: config, deps: deps, store: store{deps.Pool},
-		hasher: newHasher(config.HashSlots, config.HashWait),
+		hasher: newHasher(config.HashSlots, config.HashWait), guesses: newGuesses(config, deps.Limiter),
+		untold: make(chan struct{}, 1),
 	}
 }
 
-// Start begins to sweep up dead sessions.
+// Start begins to sweep up dead sessions, and to announce those that have ended and were not announced.
 func (s *Service) Start(context.Context) error {
 	return s.on.Start(func() error {
 		if err := s.config.Validate(); err != nil {
 			return err
 		}
 		s.loops.Go("auth sweep", s.sweep)
+		s.loops.Go("auth announcements", s.announcements)
 		return nil
 	})
 }
 
-// Stop ends the sweep.
+// Stop ends both.
 func (s *Service) Stop() { s.on.Stop(s.loops.Stop) }
 
-// Failed reports a sweep that ended by itself.
+// Failed reports one of them that ended by itself.
 func (s *Service) Failed() <-chan error { return s.loops.Failed() }
 
 // sweepEvery: dead sessions harm nobody, so this need only keep up with logins.

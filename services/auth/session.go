@@ -12,10 +12,14 @@ import (
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
+)
+
+const (
+	auditLoggedOut     auditAction = "session.ended"
+	auditRefreshReused auditAction = "session.token_reused"
 )
 
 const (
@@ -33,13 +37,17 @@ type newSession struct {
 	id        string
 	user      id.ID
 	userAgent string
+	device    device
+	address   string
 	refresh   string
 	expires   time.Time
 }
 
-func (s *Service) newSession(user id.ID, userAgent string) newSession {
+func (s *Service) newSession(c *rest.Call, user id.ID) newSession {
+	agent := c.UserAgent()
+	agent = strings.ReplaceAll(strings.ToValidUTF8(agent[:min(len(agent), userAgentMax)], ""), "\x00", "")
 	return newSession{
-		id: random(sessionBytes), user: user, userAgent: strings.ToValidUTF8(userAgent[:min(len(userAgent), userAgentMax)], ""),
+		id: random(sessionBytes), user: user, userAgent: agent, device: newDevice(agent, c.SuperProperties()), address: c.RemoteAddr(),
 		refresh: random(refreshBytes), expires: time.Now().Add(s.config.RefreshTTL),
 	}
 }
@@ -74,50 +82,16 @@ func (s *Service) tokens(user id.ID, session, refresh string) wire.Tokens {
 	return wire.Tokens{Token: access, RefreshToken: refresh, ExpiresIn: int(s.deps.Minter.TTL().Seconds())}
 }
 
-func (s *Service) login(c *rest.Call, in wire.Login) (wire.LoggedIn, error) {
-	a, err := s.store.accountByLogin(c.Context(), in.Login)
-	if err != nil && !fault.Is(err, fault.UnknownUser) {
-		return wire.LoggedIn{}, err
-	}
-	// An unknown login has an empty hash, which takes as long to refuse.
-	ok, stale, err := s.hasher.verify(c.Context(), a.Password, in.Password)
-	if err != nil {
-		return wire.LoggedIn{}, err
-	}
-	if !ok {
-		loginsRefused.Inc()
-		return wire.LoggedIn{}, fault.Invalid(
-			fault.Field{Path: "login", Code: codeInvalidLogin, Message: "Login or password is invalid."})
-	}
-	if stale {
-		s.rehash(c.Context(), a, in.Password)
-	}
-	fresh := s.newSession(a.ID, c.UserAgent())
-	err = s.store.change(c.Context(), func(ctx context.Context, tx transaction) error { return insertSession(ctx, tx, fresh) })
-	if err != nil {
-		return wire.LoggedIn{}, err
-	}
-	loginsOK.Inc()
-	return s.loggedIn(a, fresh), nil
-}
-
-// rehash stores a password under today's parameters. It may fail: the next login does it.
-func (s *Service) rehash(ctx context.Context, a account, password string) {
-	hash, err := s.hasher.hash(ctx, password)
-	if err == nil {
-		err = s.store.rehash(ctx, a.ID, a.Password, hash)
-	}
-	if err != nil {
-		slog.Warn("password was not rehashed", "user", a.ID.String(), "err", err)
-	}
-}
-
 func (s *Service) refresh(c *rest.Call, in wire.Refresh) (wire.Tokens, error) {
 	var out refreshed
 	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
 		var err error
-		out, err = s.rotate(ctx, tx, in.RefreshToken)
-		return err
+		out, err = s.rotate(ctx, tx, in.RefreshToken, c.RemoteAddr())
+		if err != nil || out.result != refreshIsReused {
+			return err
+		}
+		// Who did it is not known: the user, or a thief.
+		return audit(ctx, tx, audited(c, auditRefreshReused, out.user))
 	})
 	if err != nil {
 		return wire.Tokens{}, err
@@ -158,7 +132,7 @@ const (
 
 // rotate spends a refresh token. The session's row is locked, so that rotations of a family come one after the other.
 // A revocation must be committed, so it is an outcome and not an error.
-func (s *Service) rotate(ctx context.Context, tx transaction, refresh string) (refreshed, error) {
+func (s *Service) rotate(ctx context.Context, tx transaction, refresh, address string) (refreshed, error) {
 	t, found, err := lockRefresh(ctx, tx, hashRefresh(refresh))
 	if err != nil || !found {
 		return refreshed{}, err
@@ -183,23 +157,8 @@ func (s *Service) rotate(ctx context.Context, tx transaction, refresh string) (r
 	_, _ = rand.Read(salt) // never fails
 	out.next = successor(refresh, salt)
 	out.result = refreshIsRotated
+	if err := useSession(ctx, tx, t.session, address); err != nil {
+		return refreshed{}, err
+	}
 	return out, spendRefresh(ctx, tx, t.session, hashRefresh(refresh), salt, hashRefresh(out.next), s.config.RefreshTTL)
-}
-
-func (s *Service) logout(c *rest.Call, _ rest.None) (rest.None, error) {
-	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
-		return endSession(ctx, tx, c.User(), c.Identity().Session)
-	})
-	if err != nil {
-		return rest.None{}, err
-	}
-	s.announceEnd(c.Context(), c.User(), c.Identity().Session)
-	return rest.None{}, nil
-}
-
-// announceEnd tells every process that a session has ended. Who misses it refuses the access token when it expires.
-func (s *Service) announceEnd(ctx context.Context, user id.ID, session string) {
-	if err := identity.Revoke(ctx, s.deps.Log, identity.Revoked{User: user, Session: session}); err != nil {
-		slog.Warn("the end of a session was not announced", "user", user.String(), "err", err)
-	}
 }

@@ -168,12 +168,12 @@ func (s store) rehash(ctx context.Context, user id.ID, old, next string) error {
 }
 
 const (
-	insertSessionRow = `insert into sessions (id, "user", user_agent) values ($1, $2, $3)`
+	insertSessionRow = `insert into sessions (id, "user", user_agent, os, platform, address) values ($1, $2, $3, $4, $5, $6)`
 	insertRefresh    = `insert into refresh_tokens (hash, session, expires_at) values ($1, $2, $3)`
 )
 
 func insertSession(ctx context.Context, tx transaction, n newSession) error {
-	if _, err := tx.Exec(ctx, insertSessionRow, n.id, int64(n.user), n.userAgent); err != nil {
+	if _, err := tx.Exec(ctx, insertSessionRow, n.id, int64(n.user), n.userAgent, n.device.os, n.device.platform, n.address); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, insertRefresh, hashRefresh(n.refresh), n.id, n.expires)
@@ -220,43 +220,6 @@ const selectLive = `select exists (select from refresh_tokens where hash = $1 an
 func isLive(ctx context.Context, tx transaction, hash []byte) (live bool, err error) {
 	err = tx.QueryRow(ctx, selectLive, hash).Scan(&live)
 	return live, err
-}
-
-const (
-	spendToken = `
-update refresh_tokens set spent_at = now(), salt = $2, expires_at = least(expires_at, now() + make_interval(secs => $3))
-where hash = $1`
-	useSession = `update sessions set last_used_at = now() where id = $1`
-)
-
-// spendRefresh puts next in the place of spent.
-func spendRefresh(ctx context.Context, tx transaction, session string, spent, salt, next []byte, ttl time.Duration) error {
-	if _, err := tx.Exec(ctx, spendToken, spent, salt, spentKeep.Seconds()); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, insertRefresh, next, session, time.Now().Add(ttl)); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, useSession, session)
-	return err
-}
-
-const revokeSession = `update sessions set revoked_at = now() where id = $1 and "user" = $2 and revoked_at is null`
-
-func endSession(ctx context.Context, tx transaction, user id.ID, session string) error {
-	_, err := tx.Exec(ctx, revokeSession, session, int64(user))
-	return err
-}
-
-const revokeOthers = `
-update sessions set revoked_at = now() where "user" = $1 and id <> $2 and revoked_at is null returning id`
-
-func endOtherSessions(ctx context.Context, tx transaction, user id.ID, keep string) ([]string, error) {
-	rows, err := tx.Query(ctx, revokeOthers, int64(user), keep)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 const (

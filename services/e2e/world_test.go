@@ -21,6 +21,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 	"github.com/xcord/xcord/services/node"
 )
@@ -87,11 +88,11 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(pool.Close)
 	w.pool = pool
 	keys := filepath.Join(t.TempDir(), "keys")
-	if err := node.MakeKeys(keys); err != nil {
+	if err := token.Generate(keys); err != nil {
 		t.Fatal(err)
 	}
 	w.settings = node.Settings{
-		Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", KeysDir: keys, Durability: "D2", Registration: "open",
+		Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", KeysDir: keys, Durability: "D2", Registration: "open", Limits: "off",
 		RedisURL: conf.Secret(w.redis.URL()), RedisAdminURL: conf.Secret(w.redis.AdminURL()), PostgresURL: conf.Secret(url),
 	}
 	return w

@@ -72,6 +72,9 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err != nil {
 		return err
 	}
+	if err := s.allowStart(ctx, who.User); err != nil {
+		return err
+	}
 	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
@@ -80,6 +83,10 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		return err
 	}
 	s.desk.enter(r, sub)
+	if !s.deps.Door.Stands(who) { // it ended before it could be found at the desk
+		s.forsake(r)
+		return fault.Unauthorized()
+	}
 	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
@@ -90,8 +97,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		}
 	})
 	if err != nil {
-		s.desk.drop(r)
-		s.saver.put(&errand{record: r, end: true})
+		s.forsake(r)
 		return err
 	}
 	identifiesTotal.Inc()
@@ -168,13 +174,16 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	if err != nil {
 		return err
 	}
-	r := s.desk.claim(in.SessionID, who.User, sub)
+	r := s.desk.claim(in.SessionID, who.User, who.Session, sub)
 	if r == nil {
 		if err = s.adopt(ctx, in.SessionID, who.User, in.Seq); err == nil {
-			r = s.desk.claim(in.SessionID, who.User, sub)
+			r = s.desk.claim(in.SessionID, who.User, who.Session, sub)
 		}
 	}
 	switch {
+	case r != nil && !s.deps.Door.Stands(who):
+		s.forsake(r)
+		return fault.Unauthorized()
 	case err == nil && r == nil, errors.Is(err, session.ErrInvalid):
 		resumeUnknown.Inc()
 		return session.ErrInvalid
@@ -250,6 +259,12 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 		return place, session.ErrLost
 	}
 	return place, nil
+}
+
+// forsake gives up a session that could not begin.
+func (s *Service) forsake(r *record) {
+	s.desk.drop(r)
+	s.saver.put(&errand{record: r, end: true})
 }
 
 // lost gives a session up.

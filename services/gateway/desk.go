@@ -16,7 +16,6 @@ import (
 type record struct {
 	id    string
 	user  id.ID
-	login string // the login session whose token it was; empty for bots
 	shape shape
 	trail *session.Trail // the owner's writer's own
 	// presence is up to when the client has been told presences, and told whether the present connection has been told what it missed.
@@ -29,6 +28,7 @@ type record struct {
 	ended bool      // nothing is kept of it any more
 
 	// The desk guards what follows.
+	login  string           // the login session whose token opened it or came back for it last; empty for bots
 	status presence.Status  // what the client said of itself
 	owner  *session.Session // nil: the connection is gone
 	gone   time.Time        // since when
@@ -80,9 +80,9 @@ func (d *desk) enter(r *record, owner *session.Session) {
 	d.owned[owner] = r
 }
 
-// claim makes s the owner of a user's session and waits until a connection that had it is gone. It returns nil when the
-// user has no such session.
-func (d *desk) claim(name string, user id.ID, s *session.Session) *record {
+// claim makes s, which a login has opened, the owner of a user's session and waits until a connection that had it is gone. It
+// returns nil when the user has no such session.
+func (d *desk) claim(name string, user id.ID, login string, s *session.Session) *record {
 	d.mu.Lock()
 	r := d.records[name]
 	if r == nil || r.user != user {
@@ -90,7 +90,7 @@ func (d *desk) claim(name string, user id.ID, s *session.Session) *record {
 		return nil
 	}
 	before := r.owner
-	r.owner, r.hidden = s, false
+	r.owner, r.login, r.hidden = s, login, false
 	delete(d.owned, before)
 	d.owned[s] = r
 	d.mu.Unlock()
@@ -130,11 +130,11 @@ func (d *desk) of(s *session.Session) *record {
 	return nil
 }
 
-// status is what the client says of itself.
-func (d *desk) status(r *record) presence.Status {
+// said is what the client says of itself, and the login that it says it with.
+func (d *desk) said(r *record) (status presence.Status, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return r.status
+	return r.status, r.login
 }
 
 // release gives a session away. It returns the session and the connection that had it, nil when there was none. For a while it
@@ -218,18 +218,21 @@ func (d *desk) drop(r *record) {
 	delete(d.owned, r.owner)
 }
 
-// expel forgets the sessions that a login of the user's has begun, open or away, or those of all logins: what is open is closed by
-// the caller, and cannot be resumed from the moment that its client sees that.
-func (d *desk) expel(user id.ID, login string) (ended []*record) {
+// expel forgets the sessions of a login of the user's, open or away, or those of all logins. The caller closes those that are open,
+// which cannot be resumed from the moment that their clients see it.
+func (d *desk) expel(user id.ID, login string) (ended []*record, open []*session.Session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, r := range d.records {
 		if r.user == user && (login == identity.AllSessions || r.login == login) {
 			delete(d.records, name)
 			ended = append(ended, r)
+			if r.owner != nil {
+				open = append(open, r.owner)
+			}
 		}
 	}
-	return ended
+	return ended, open
 }
 
 // sweep forgets sessions that nobody came back for, and returns those that have just been away since longer than quiet.

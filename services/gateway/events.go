@@ -17,7 +17,6 @@ import (
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
-	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -63,7 +62,7 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 		s.saver.turn(e.Pos)
 	}
 	if e.Type == wire.UserDeleted {
-		s.core.expel(e.User, identity.AllSessions)
+		s.revoked(identity.Revoked{User: e.User, Session: identity.AllSessions})
 	}
 	return nil
 }
@@ -146,23 +145,15 @@ func (c *core) watches(guild id.ID) bool {
 	return c.guilds[guild] != nil
 }
 
-// revoked closes the sockets of a login session that has ended. It is called by the goroutine that listens.
+// revoked closes the sockets of a login session that has ended. It does not block.
 func (s *Service) revoked(r identity.Revoked) {
-	for _, ended := range s.desk.expel(r.User, r.Session) {
+	records, open := s.desk.expel(r.User, r.Session)
+	for _, ended := range records {
 		s.saver.put(&errand{record: ended, end: true})
 	}
-	s.core.expel(r.User, r.Session)
-}
-
-func (c *core) expel(user id.ID, login string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hub.Views(user, func(sub hub.Subscriber, _ *hub.View) {
-		s := sub.(*session.Session)
-		if login == identity.AllSessions || c.seats[s].record.login == login {
-			s.Close(wire.CloseAuthenticationFailed, "session ended")
-		}
-	})
+	for _, sub := range open {
+		sub.Close(wire.CloseAuthenticationFailed, "session ended")
+	}
 }
 
 const (

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/xcord/xcord/engine/life/lifetest"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -468,6 +470,57 @@ func TestGateway_ClosesTheSocketsOfALoginThatHasEnded(t *testing.T) {
 	s := b.resume(alice, a, a.seq)
 	if f := s.read(); f.Op != wire.OpInvalidSession {
 		t.Errorf("resumed with op %d", f.Op)
+	}
+}
+
+// TestGateway_ClosesWhatALoginHasResumed: a session that one login began and another came back for ends with the latter.
+func TestGateway_ClosesWhatALoginHasResumed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(a)
+	s := b.dial("/?v=10&encoding=json")
+	s.seq = a.seq
+	raw := b.minter.Mint(token.Claims{User: alice, Session: "later", TTL: time.Minute})
+	s.send(wire.OpResume, wire.Resume{Token: raw, SessionID: a.session, Seq: a.seq})
+	s.dispatch("RESUMED")
+	b.service.revoked(identity.Revoked{User: alice, Session: "login-" + alice.String()})
+	b.say(bob, general, "still there")
+	s.message()
+	b.service.revoked(identity.Revoked{User: alice, Session: "later"})
+	if got := s.closed(); got != int(wire.CloseAuthenticationFailed) {
+		t.Errorf("closed with %d", got)
+	}
+}
+
+// TestGateway_ClosesWhatBeginsWhileALoginEnds: whatever comes first, no session of the login stays open.
+func TestGateway_ClosesWhatBeginsWhileALoginEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	for round := range 20 {
+		login := fmt.Sprint("login ", round)
+		raw := b.minter.Mint(token.Claims{User: alice, Session: login, TTL: time.Minute})
+		var sockets []*socket
+		for range 4 {
+			sockets = append(sockets, b.dial("/?v=10&encoding=json"))
+		}
+		var ended sync.WaitGroup
+		ended.Go(func() {
+			if err := b.door.Revoke(t.Context(), identity.Revoked{User: alice, Session: login}); err != nil {
+				t.Error(err)
+			}
+		})
+		for _, s := range sockets {
+			s.send(wire.OpIdentify, wire.Identify{Token: raw})
+		}
+		ended.Wait()
+		for _, s := range sockets {
+			if got := s.closed(); got != int(wire.CloseAuthenticationFailed) {
+				t.Fatalf("closed with %d", got)
+			}
+		}
 	}
 }
 

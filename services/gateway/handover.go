@@ -17,6 +17,7 @@ import (
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
@@ -78,10 +79,10 @@ func (k keptMark) mark(view *hub.View) (m session.Mark, err error) {
 
 // keep makes what is to be written of a session.
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
+	status, login := s.desk.said(r)
 	k := kept{
-		Epoch: s.epoch, User: r.user, Login: r.login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
-		Large: r.shape.large, Status: s.desk.status(r), Gateway: s.deps.Resume.Gateway(),
-		Presence: r.presence, keptMark: keepMark(c[0]),
+		Epoch: s.epoch, User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
+		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), Presence: r.presence, keptMark: keepMark(c[0]),
 	}
 	for i, m := range c[1:] {
 		behind := keepMark(m)
@@ -176,6 +177,10 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 		return err
 	}
 	if l.state.User != user || l.state.Epoch != l.epoch || l.epoch == "" {
+		return session.ErrInvalid
+	}
+	// Its gateway may have been dead when the login ended, and could not end the session.
+	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
 		return session.ErrInvalid
 	}
 	// Before the claim: what the other one notes after it, the checkpoint may not have any more.

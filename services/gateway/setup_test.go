@@ -52,6 +52,7 @@ type bundle struct {
 	tail    *bus.Tail
 	service *Service
 	minter  *token.Minter
+	door    *identity.Door
 	redis   string // where it is
 	client  redis.Client
 	admin   redis.Client
@@ -114,7 +115,8 @@ func (b *bundle) open(cfg Config) {
 	must(err)
 	r := roster.New(b.log)
 	b.outbox = roster.NewOutbox(r, nil) // Settle does not need the pool as long as there is no gap
-	door := identity.New(identity.Deps{Tokens: verifier, Roster: r, Log: b.log})
+	b.door = identity.New(identity.Deps{Tokens: verifier, Roster: r, Log: b.log})
+	door := b.door
 	b.tail = bus.NewTail(b.log, b.log.Last)
 	b.tail.Subscribe(r.HandleEntries)
 	b.tail.Subscribe(door.HandleEntries)

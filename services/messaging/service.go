@@ -129,7 +129,7 @@ func New(config Config, deps Deps) *Service {
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
-		Behind: s.graves.behind,
+		Behind: s.graves.behind, Pass: s.writer.pass,
 	})
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"path/filepath"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/rest"
@@ -34,9 +36,22 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var minter *token.Minter
+	if s.Runs(Auth) {
+		if minter, err = token.NewMinter(token.Config{}, sh.keys); err != nil {
+			return err
+		}
+	}
+	n.houses.Add("keys", token.NewWatch(n.keysDir, s.keysEvery(), sh.keys, verifier, minter))
 	door := identity.New(identity.Deps{Tokens: verifier, Roster: sh.roster, Log: sh.bus})
-	n.rest = rest.New(rest.Config{Addr: s.Addr, Internal: !s.Runs(Gateway)},
-		rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Log: n.log})
+	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
+	name := rand.Text()
+	sh.limiter = n.newLimiter(name)
+	config, err := n.listener()
+	if err != nil {
+		return err
+	}
+	n.rest = rest.New(config, rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Limiter: sh.limiter, Log: n.log})
 
 	// The roster moves before everybody who relies on it.
 	from := sh.bus.Last
@@ -44,7 +59,7 @@ func (n *Node) build(ctx context.Context) error {
 	sh.tail.Subscribe(sh.roster.HandleEntries)
 	sh.tail.Subscribe(door.HandleEntries)
 
-	if err := n.buildCold(ctx); err != nil {
+	if err := n.buildCold(ctx, door, minter); err != nil {
 		return err
 	}
 	if s.Runs(Messaging) {
@@ -67,14 +82,44 @@ func (n *Node) build(ctx context.Context) error {
 	n.houses.Add("trimmer", bus.NewTrimmer(sh.bus))
 	n.houses.Add("identity", door)
 	if s.Runs(Gateway) {
-		n.buildGateway(door)
+		n.buildGateway(door, name)
 	}
 	n.houses.Add("rest", n.rest)
 	return nil
 }
 
+// newLimiter is nil when nothing is to be limited. It is started where requests are counted: with the gateway.
+func (n *Node) newLimiter(name string) *limit.Limiter {
+	if n.settings.Limits == "off" {
+		return nil
+	}
+	return limit.New(n.shared.volatile, limit.Config{Gateway: name})
+}
+
+// listener is who may come to the public listener, and how.
+func (n *Node) listener() (rest.Config, error) {
+	s := n.settings
+	dir, err := s.dataDir()
+	if err != nil {
+		return rest.Config{}, err
+	}
+	proxies, err := prefixes(s.TrustedProxies)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	exempt, err := prefixes(s.LimitExempt)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	return rest.Config{
+		Addr: s.Addr, Internal: !s.Runs(Gateway), Proxies: proxies, Exempt: exempt, Origins: s.Origins, TLS: s.tls(filepath.Join(dir, "acme")),
+		ReadTimeout: s.ReadTimeout, ConnectionsPerAddrMax: s.LimitConnections,
+		Limits: rest.Limits{UserPerSecond: s.LimitUser, AddrMax: s.LimitAddress, InvalidMax: s.LimitInvalid},
+	}, nil
+}
+
 // buildCold makes the services whose changes are rows first, and the outbox between those and the log.
-func (n *Node) buildCold(ctx context.Context) error {
+func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	s, sh := n.settings, &n.shared
 	if s.Runs(Auth) || s.Runs(Guilds) {
 		pool, err := n.openPool(ctx)
@@ -87,7 +132,7 @@ func (n *Node) buildCold(ctx context.Context) error {
 	}
 	if !s.Runs(Auth) {
 		forward(n, Auth, auth.Routes)
-	} else if err := n.buildAuth(ctx); err != nil {
+	} else if err := n.buildAuth(ctx, door, minter); err != nil {
 		return err
 	}
 	if !s.Runs(Guilds) {
@@ -104,13 +149,9 @@ func (n *Node) buildCold(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) buildAuth(ctx context.Context) error {
+func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	sh := &n.shared
 	pool, err := n.openPool(ctx)
-	if err != nil {
-		return err
-	}
-	minter, err := token.NewMinter(token.Config{}, sh.keys)
 	if err != nil {
 		return err
 	}
@@ -118,8 +159,8 @@ func (n *Node) buildAuth(ctx context.Context) error {
 	if n.settings.registrationOpen() {
 		mode = auth.RegistrationOpen
 	}
-	service := auth.New(auth.Config{Registration: mode},
-		auth.Deps{Log: sh.bus, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter})
+	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
+		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil
@@ -141,16 +182,19 @@ func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
 	return pool, nil
 }
 
-func (n *Node) buildGateway(door *identity.Door) {
-	sh := &n.shared
-	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
-	name := rand.Text()
-	config := gateway.Config{PublicURL: n.settings.PublicURL, Session: session.Config{ReconnectSpread: n.settings.DrainTime}}
-	service := gateway.New(config, gateway.Deps{
-		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door,
+func (n *Node) buildGateway(door *identity.Door, name string) {
+	s, sh := n.settings, &n.shared
+	service := gateway.New(gateway.Config{
+		PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts,
+		Session: session.Config{Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime},
+	}, gateway.Deps{
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
-		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: n.settings.ResumeWindow}),
+		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),
 	})
+	if sh.limiter != nil {
+		n.houses.Add("limits", sh.limiter)
+	}
 	n.houses.Add(Gateway, service)
 	service.Mount(n.rest)
 }

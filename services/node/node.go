@@ -17,6 +17,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
@@ -38,6 +39,7 @@ type Node struct {
 	settings *Settings
 	log      *slog.Logger
 	data     string
+	keysDir  string
 
 	health  obs.Health
 	admin   *obs.Admin
@@ -60,6 +62,7 @@ type shared struct {
 	roster   *roster.Roster
 	outbox   *roster.Outbox
 	keys     token.Keys
+	limiter  *limit.Limiter // nil: nothing is limited
 }
 
 // New makes a node of valid settings. It does no I/O.
@@ -218,7 +221,7 @@ func (n *Node) openShared(ctx context.Context) error {
 			return err
 		}
 	}
-	sh.bus = bus.Open(client, bus.Config{})
+	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
 	if err := n.prepareRedis(ctx); err != nil {
 		return err
 	}
@@ -230,6 +233,7 @@ func (n *Node) openShared(ctx context.Context) error {
 	}
 	sh.roster = roster.New(sh.bus)
 	n.health.Add("redis", sh.bus.Ping)
+	n.health.Add("redis-memory", sh.bus.Pressed)
 	return nil
 }
 
@@ -265,18 +269,21 @@ func (n *Node) prepareRedis(ctx context.Context) error {
 	if err := presence.Install(ctx, volatile); err != nil {
 		return err
 	}
+	if err := limit.Install(ctx, volatile); err != nil {
+		return err
+	}
 	return resume.Install(ctx, volatile)
 }
 
 func (n *Node) openKeys() (err error) {
-	dir := n.settings.KeysDir
-	if dir == "" {
-		dir = filepath.Join(n.data, "keys")
-		if err := token.Generate(dir); err != nil {
+	n.keysDir = n.settings.KeysDir
+	if n.keysDir == "" {
+		n.keysDir = filepath.Join(n.data, "keys")
+		if err := token.Generate(n.keysDir); err != nil {
 			return err
 		}
 	}
-	n.shared.keys, err = token.Load(dir, n.settings.Runs(Auth))
+	n.shared.keys, err = token.LoadSettled(n.keysDir, n.settings.Runs(Auth), token.Settle(n.settings.keysEvery()))
 	return err
 }
 
@@ -292,9 +299,6 @@ func Migrate(ctx context.Context, s *Settings) error {
 	}
 	return postgres.Migrate(ctx, n.shared.postgresURL)
 }
-
-// MakeKeys makes the keys that several processes share, where there are none yet.
-func MakeKeys(dir string) error { return token.Generate(dir) }
 
 // Version is the version of this binary, from the module and its checkout.
 func Version() string {
@@ -317,6 +321,9 @@ func Version() string {
 // Greet tells whoever started the process what to do next.
 func (n *Node) Greet(out io.Writer) {
 	base := "http://" + n.Addr()
+	if n.settings.tls("") != nil {
+		base = "https://" + n.Addr()
+	}
 	lines := []string{
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}

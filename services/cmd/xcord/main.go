@@ -24,11 +24,9 @@ type commands struct {
 
 	Serve   struct{} `cmd:"" default:"1" help:"Run the services (the default)."`
 	Migrate struct{} `cmd:"" help:"Bring the schema of Postgres up to date, and end."`
-	Keys    struct {
-		Dir string `arg:"" help:"Where to."`
-	} `cmd:"" help:"Make the keys that several processes share."`
-	Listen listen `cmd:"" help:"Print the events of a session as lines of JSON."`
-	Dlq    dlq    `cmd:"" help:"Look at dead letters of a running node, replay or drop them."`
+	Keys    keys     `cmd:"" help:"Make, rotate and hand out the keys of tokens."`
+	Listen  listen   `cmd:"" help:"Print the events of a session as lines of JSON."`
+	Dlq     dlq      `cmd:"" help:"Look at dead letters of a running node, replay or drop them."`
 
 	Config  struct{} `cmd:"" help:"Print all settings."`
 	Version struct{} `cmd:"" help:"Print the version."`
@@ -83,8 +81,8 @@ func do(ctx context.Context, stop func(), command string, c *commands, program c
 		return serve(ctx, stop, &c.Settings, out, log)
 	case "migrate":
 		return node.Migrate(ctx, &c.Settings)
-	case "keys":
-		return node.MakeKeys(c.Keys.Dir)
+	case "keys make", "keys rotate", "keys prune", "keys export":
+		return c.Keys.run(command, out)
 	case "listen":
 		return c.Listen.run(ctx, out)
 	case "dlq ls", "dlq show", "dlq replay", "dlq drop":
