@@ -41,7 +41,8 @@ const (
 	attachTries = 8
 	// looksMax is how many guilds are read at once for one session.
 	looksMax = 8
-	// replayMax bounds what one resume may replay (DESIGN.md section 1, rule 3).
+	// replayMax bounds what one resume may replay (DESIGN.md section 1, rule 3). What it takes to count them, over all that the ring holds,
+	// is some milliseconds.
 	replayMax = 20_000
 )
 
