@@ -51,18 +51,7 @@ func aggregateKey(e bus.Entry) string {
 func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 	switch e.Type {
 	case wire.UserCreated, wire.UserUpdated:
-		p, err := payload[wire.UserChangedPayload](e)
-		if err != nil {
-			return nil, err
-		}
-		ops := []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: []string{fieldUser, mustJSON(p.User)}}}
-		switch {
-		case p.BotHash != "":
-			ops[0].Args = append(ops[0].Args, fieldBot, p.BotHash)
-		case p.User.Bot:
-			ops = append(ops, bus.Op{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldBot}})
-		}
-		return ops, nil
+		return userOps(e)
 	case wire.UserDeleted:
 		// The version stays: it is how somebody who is gone differs from somebody who never was.
 		return []bus.Op{{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldUser, fieldBot}}}, nil
@@ -88,6 +77,21 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 		return nil, nil
 	}
 	return guildOps(e)
+}
+
+func userOps(e bus.Entry) ([]bus.Op, error) {
+	p, err := payload[wire.UserChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	ops := []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: []string{fieldUser, mustJSON(p.User)}}}
+	switch {
+	case p.BotHash != "":
+		ops[0].Args = append(ops[0].Args, fieldBot, p.BotHash)
+	case p.User.Bot:
+		ops = append(ops, bus.Op{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldBot}})
+	}
+	return ops, nil
 }
 
 func guildOps(e bus.Entry) ([]bus.Op, error) {

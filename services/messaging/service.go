@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -37,6 +38,10 @@ type Config struct {
 	// OverlayBytes bounds the bodies that are kept in memory above the checkpoint; beyond it only ids stay and bodies are read
 	// from the log. Default 64 MiB, some 60,000 messages: minutes of a Postgres outage at a normal load.
 	OverlayBytes int
+	// OverlayIDBytes bounds everything else that is kept of those messages; beyond it the oldest are forgotten, and reads that need
+	// them answer 503 until they are stored. Default 512 MiB, some 3.7 million messages: about what the managed Redis
+	// takes before it refuses more.
+	OverlayIDBytes int
 	// PruneEvery is how often the overlay asks for the checkpoint while it holds something. Default 250ms.
 	PruneEvery time.Duration
 	// NonceTTL is how long enforce_nonce remembers. Default 10m, what the contract promises.
@@ -53,6 +58,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OverlayBytes == 0 {
 		c.OverlayBytes = 64 << 20
+	}
+	if c.OverlayIDBytes == 0 {
+		c.OverlayIDBytes = 512 << 20
 	}
 	if c.PruneEvery == 0 {
 		c.PruneEvery = 250 * time.Millisecond
@@ -78,8 +86,8 @@ func (c Config) Validate() error {
 	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
 		errs = append(errs, errors.New("messaging: NonceTTL must be at least 1s"))
 	}
-	if c.OverlayBytes < 0 {
-		errs = append(errs, errors.New("messaging: OverlayBytes must not be negative"))
+	if c.OverlayBytes < 0 || c.OverlayIDBytes < 0 {
+		errs = append(errs, errors.New("messaging: OverlayBytes and OverlayIDBytes must not be negative"))
 	}
 	if c.Batch < 0 || c.Batch > 10_000 {
 		errs = append(errs, errors.New("messaging: Batch must be 1 to 10000"))
@@ -124,18 +132,19 @@ func New(config Config, deps Deps) *Service {
 	config = config.withDefaults()
 	s := &Service{
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
-		overlay: newOverlay(config.OverlayBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
+		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
-		Behind: s.graves.behind, Pass: s.writer.pass,
+		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
 	})
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
 		return nil
 	})
+	s.tail.OnCut(s.cut)
 	return s
 }
 
@@ -151,6 +160,7 @@ func newGauges(o *overlay, g *graves, now func() time.Time) *metrics.Set {
 	})
 	set.NewGauge(`xcord_messaging_overlay_messages`, func() float64 { return float64(o.stats().messages) })
 	set.NewGauge(`xcord_messaging_overlay_bytes`, func() float64 { return float64(o.stats().bytes) })
+	set.NewGauge(`xcord_messaging_overlay_id_bytes`, func() float64 { return float64(o.stats().idBytes) })
 	set.NewGauge(`xcord_bus_dead_letters{group="`+groupName+`"}`, func() float64 { return float64(g.count.Load()) })
 	return set
 }
@@ -193,6 +203,56 @@ func (s *Service) Checkpoint(ctx context.Context) (bus.Position, error) {
 	return mark, err
 }
 
+// Committed is Checkpoint for who does not run the service.
+func Committed(ctx context.Context, pool *postgres.Pool) (bus.Position, error) {
+	return store{pool}.checkpoint(ctx)
+}
+
+// lostTotal counts the same as the bus does, under the same name: entries that were accepted and are nowhere any more.
+var lostTotal = metrics.GetOrCreateCounter(`xcord_stream_lost_entries_total`)
+
+// cut begins the overlay anew. What it had and neither Postgres nor the log has is lost.
+func (s *Service) cut(ctx context.Context, c bus.Cut) error {
+	var had []bus.Position
+	err := insist(ctx, func() error {
+		mark, err := s.Checkpoint(ctx)
+		if err == nil {
+			had = s.overlay.reset(mark, c.Behind)
+		}
+		return err
+	})
+	if err != nil || len(had) == 0 || c.Lost > 0 { // with Lost the bus has counted them
+		return err
+	}
+	var lost int
+	err = insist(ctx, func() (err error) {
+		lost, err = s.log.Missing(ctx, had)
+		return err
+	})
+	if lost > 0 {
+		lostTotal.Add(lost)
+		slog.Error("messages were accepted and are lost: the log has gone before they were stored", "changes", lost,
+			"first", had[0].String(), "last", had[len(had)-1].String())
+	}
+	return err
+}
+
+// insist repeats what the tail cannot go on without. It ends with ctx, which is the tail's end.
+func insist(ctx context.Context, do func() error) error {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		slog.Warn("the overlay cannot be begun anew and is tried again", "err", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
 var checkpointErrors = metrics.NewCounter(`xcord_messaging_checkpoint_errors_total`)
 
 func (s *Service) pruneLoop(ctx context.Context) error {
@@ -204,7 +264,7 @@ func (s *Service) pruneLoop(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		if s.overlay.stats().ops == 0 {
+		if s.overlay.stats().oldest.IsZero() {
 			continue
 		}
 		if _, err := s.Checkpoint(ctx); err != nil && ctx.Err() == nil {

@@ -72,6 +72,12 @@ type Settings struct {
 
 	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
+	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
+	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
+	SlowTimeout       time.Duration `default:"5s" help:"How long a WebSocket may take nothing of what is sent before it is closed; its session can be resumed."`
+	ResumeWindow      time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
+	DrainTime         time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
+
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
@@ -95,14 +101,19 @@ func (s *Settings) Validate() error {
 	if len(s.AdminSocket) > socketPathMax {
 		errs = append(errs, fmt.Errorf("admin-socket %q: the path of a socket has at most %d bytes", s.AdminSocket, socketPathMax))
 	}
-	if s.KeysEvery < 0 {
-		errs = append(errs, fmt.Errorf("keys-every %v is negative", s.KeysEvery))
-	}
+	errs = append(errs, notNegative("keys-every", s.KeysEvery), notNegative("heartbeat-interval", s.HeartbeatInterval),
+		notNegative("identify-timeout", s.IdentifyTimeout), notNegative("slow-timeout", s.SlowTimeout))
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
+	}
+	if s.ResumeWindow < 0 {
+		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
+	}
+	if s.DrainTime < 0 {
+		errs = append(errs, fmt.Errorf("drain-time %v is negative", s.DrainTime))
 	}
 	errs = append(errs, s.validateListener()...)
 	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
@@ -217,6 +228,13 @@ func (s *Settings) validateUpstreams() (errs []error) {
 func hostPort(name, addr string) error {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return fmt.Errorf("%s %q: want host:port", name, addr)
+	}
+	return nil
+}
+
+func notNegative(name string, d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%s %v is negative", name, d)
 	}
 	return nil
 }
