@@ -155,6 +155,7 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 		return err
 	}
 	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
 	return nil
@@ -166,12 +167,16 @@ func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	mode := auth.RegistrationClosed
-	if n.settings.registrationOpen() {
-		mode = auth.RegistrationOpen
+	sealer, err := token.NewSealer(sh.keys)
+	if err != nil {
+		return err
 	}
-	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
-		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
+	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins}, auth.Deps{
+		Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
+		Limiter: sh.limiter,
+	})
+	n.auth = service
+	n.admin.Mount("/admins", service.Desk())
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/services/auth"
 )
 
 // The services that a process can run.
@@ -65,7 +66,7 @@ type Settings struct {
 	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
 
 	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration   string        `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	Registration   string        `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
 	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
 	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
 
@@ -296,10 +297,14 @@ func (s *Settings) SocketPath() (string, error) {
 	return abs, nil
 }
 
-// registrationOpen: a server that strangers can reach does not take them in unless somebody says so.
-func (s *Settings) registrationOpen() bool {
+// registration: a server that strangers can reach takes in nobody who was not invited, unless somebody says so. Where the gateway is
+// another process, this one cannot know who reaches it.
+func (s *Settings) registration() auth.Registration {
 	if s.Registration != "" {
-		return s.Registration == "open"
+		return auth.Registration(s.Registration)
 	}
-	return s.PublicURL == "" && len(s.TrustedProxies) == 0 && s.onLoopback()
+	if s.PublicURL == "" && len(s.TrustedProxies) == 0 && s.Runs(Gateway) && s.onLoopback() {
+		return auth.RegistrationLocal
+	}
+	return auth.RegistrationInvite
 }
