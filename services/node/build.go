@@ -157,5 +157,6 @@ func (n *Node) buildGateway(door *identity.Door) {
 		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
 	})
 	n.houses.Add(Gateway, service)
+	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
 }

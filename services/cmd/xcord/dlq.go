@@ -153,7 +153,7 @@ func (d *desk) ask(ctx context.Context, method, path string, body, out any) erro
 		}
 		_ = json.NewDecoder(resp.Body).Decode(&failure) // "" where the answer is not the desk's
 		if failure.Error == "" {
-			failure.Error = "it answers " + resp.Status + "; does it run messaging?"
+			failure.Error = "it answers " + resp.Status + "; does it run the service that knows?"
 		}
 		return errors.New(failure.Error)
 	}
