@@ -140,7 +140,7 @@ func (w *world) startServer(b *testing.B, ctx context.Context) {
 	w.addr, w.admin = freePort(b), freePort(b)
 	w.server, err = child.Start(child.Spec{
 		Path: binary,
-		Args: []string{"serve", "--addr", w.addr, "--admin-addr", w.admin, "--data", filepath.Join(w.dir, "data")},
+		Args: []string{"serve", "--addr", w.addr, "--admin-addr", w.admin, "--data", filepath.Join(w.dir, "data"), "--limits", "off"},
 		Env: []string{
 			"XCORD_REDIS_URL=" + w.redis.URL(), "XCORD_REDIS_ADMIN_URL=" + w.redis.AdminURL(), "XCORD_POSTGRES_URL=" + w.postgres.URL(),
 		},

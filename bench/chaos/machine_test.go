@@ -155,7 +155,7 @@ func (m *machine) begin(n *process) {
 	var err error
 	n.child, err = child.Start(child.Spec{
 		Path: m.binary,
-		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open"},
+		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open", "--limits", "off"},
 		Env: []string{
 			"XCORD_REDIS_URL=" + n.through(m.t, m.redis.URL()), "XCORD_REDIS_ADMIN_URL=" + n.through(m.t, m.redis.AdminURL()),
 			// The name tells whose connections are whose.

@@ -86,6 +86,35 @@ func TestPublish_KeepsEveryFieldOfAnEntry(t *testing.T) {
 	}
 }
 
+// TestPublish_PausesItsActorInTheChannel: nobody else, nowhere else, and a repeated nonce is answered as ever.
+func TestPublish_PausesItsActorInTheChannel(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	slow := func(actor, channel id.ID, nonce string) Post {
+		p := post(channel, "x")
+		p.Actor, p.Nonce, p.NonceTTL, p.Pause = actor, nonce, time.Minute, time.Hour
+		return p
+	}
+	first := mustPublish(t, b.log, slow(7, 3, "a"))
+	var paused *PausedError
+	if _, err := b.log.Publish(t.Context(), slow(7, 3, "b")); !errors.As(err, &paused) || paused.Left <= 59*time.Minute || paused.Left > time.Hour {
+		t.Errorf("within the pause: %v", err)
+	}
+	if r := mustPublish(t, b.log, slow(7, 3, "a")); !r.Repeat || r.Pos != first.Pos {
+		t.Errorf("the nonce repeated within the pause: %+v", r)
+	}
+	mustPublish(t, b.log, slow(8, 3, "c"))
+	mustPublish(t, b.log, slow(7, 4, "d"))
+	mustPublish(t, b.log, post(3, "an entry without a pause"))
+	if err := b.client.Do(t.Context(), b.client.B().Del().Key(pauseKey(3, 7)).Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	r := mustPublish(t, b.log, slow(7, 3, "b"))
+	if e, ok, err := b.log.Read(t.Context(), r.Pos); !ok || err != nil || string(e.Body) != `"x"` {
+		t.Errorf("the entry after the pause: %+v, %v, %v", e, ok, err)
+	}
+}
+
 func TestPublish_SameNonceGivesOneEntry(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

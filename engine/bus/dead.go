@@ -244,6 +244,38 @@ func (d *Dead) Has(ctx context.Context, at []Position) (map[Position]bool, error
 	return has, nil
 }
 
+// Waiting returns the dead letters that wait for the one at a position, in the order of the log. The notes say how many there are, so
+// it looks no further than the last of them, and nowhere when there are none.
+func (d *Dead) Waiting(ctx context.Context, at Position) (letters []Letter, err error) {
+	_, replies, err := d.log.Look(ctx, []Op{{Command: "HGET", Key: notesKey(d.group), Args: []string{at.String()}}})
+	if err != nil {
+		return nil, err
+	}
+	want, err := replies[0].AsInt64()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return nil, fmt.Errorf("count who waits for a dead letter: %w", err)
+	}
+	for after := at; int64(len(letters)) < want; {
+		raw, err := d.scan(ctx, "("+after.String(), "+")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range raw {
+			l, err := letterOf(r)
+			if err != nil {
+				return nil, err
+			}
+			if after = l.Entry.Pos; l.Behind == at {
+				letters = append(letters, l)
+			}
+		}
+		if len(raw) < scanStep {
+			break // some were taken out meanwhile
+		}
+	}
+	return letters, nil
+}
+
 // State is how many dead letters there are, and a mark that is another one after every change of them.
 func (d *Dead) State(ctx context.Context) (n int, mark string, err error) {
 	_, replies, err := d.log.Look(ctx, []Op{

@@ -59,6 +59,9 @@ type GroupConfig struct {
 	// Behind says for each entry of a batch which dead letter it must wait for; zero is none. Such an entry is set aside
 	// too. nil: nothing ever waits.
 	Behind func(ctx context.Context, entries []Entry) ([]Position, error)
+	// Pass is told how far the group is, after everything up to there has been stored or buried: Handle never sees what is
+	// buried, and a checkpoint must not wait for the next entry to get past it. nil: nobody needs to know.
+	Pass func(ctx context.Context, to Position) error
 }
 
 // suspectAfter is after how many deliveries that did not come back an entry is handed over alone: the others of its batch
@@ -121,19 +124,18 @@ func (g *Group) ensure(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context) error {
-	failed := false // said once, not with every attempt of an outage
+	var leaderless spell
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		release, err := g.config.Lead(ctx)
 		if err != nil {
-			if ctx.Err() == nil && !failed {
-				failed = true
-				slog.Warn("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
+			if ctx.Err() == nil {
+				leaderless.fail("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
 			}
 			sleep(ctx, 500*time.Millisecond+rand.N(500*time.Millisecond))
 			continue
 		}
-		failed = false
+		leaderless.end("group can get the lead again", "group", g.config.Name)
 		slog.Info("group leads", "group", g.config.Name)
 		err = g.consume(ctx)
 		release()
@@ -157,9 +159,10 @@ func (g *Group) run(ctx context.Context) error {
 
 // hand is what a group has in hand: a batch, and how often its entries have been handed over, this time included.
 type hand struct {
-	entries    []Entry
-	bad        []undecoded
-	deliveries int
+	entries     []Entry
+	bad         []undecoded
+	first, last Position // of both together; zero when there are none
+	deliveries  int
 }
 
 // undecoded is an entry that this binary cannot read.
@@ -171,6 +174,7 @@ type undecoded struct {
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
+	var unread spell
 	for ctx.Err() == nil {
 		next := g.read
 		if pending = pending || time.Since(looked) > lookBack; pending {
@@ -182,7 +186,7 @@ func (g *Group) consume(ctx context.Context) error {
 				return nil
 			}
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("group cannot read the log", "group", g.config.Name, "err", err, "pause", pause)
+			unread.fail("group cannot read the log and keeps trying", "group", g.config.Name, "err", err)
 			sleep(ctx, pause+rand.N(pause/2))
 			if isNoGroup(err) {
 				if err := g.ensure(ctx); err != nil {
@@ -194,19 +198,23 @@ func (g *Group) consume(ctx context.Context) error {
 			continue
 		}
 		pause = 0
+		unread.end("group reads the log again", "group", g.config.Name)
 		if pending && !some {
 			pending = false
 			continue
 		}
-		if !pending && len(h.entries) > 0 {
+		if !pending && some {
 			// Before what is pending and was handed to somebody else, this batch would move the checkpoint past it.
-			if pending, err = g.isPassedOver(ctx, h.entries[0].Pos); pending || err != nil {
+			if pending, err = g.isPassedOver(ctx, h.first); pending || err != nil {
 				pending = true
 				continue
 			}
 		}
 		// A batch in hand is finished also while the process stops: its rows may be committed already.
 		if err := g.settle(ctx, h); err != nil {
+			return err
+		}
+		if err := g.pass(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -232,6 +240,14 @@ func (g *Group) isPassedOver(ctx context.Context, at Position) (bool, error) {
 	return err == nil && pos.Less(at), err
 }
 
+// pass says that all of h is settled, and so is everything before it.
+func (g *Group) pass(ctx context.Context, h hand) error {
+	if g.config.Pass == nil || h.last.IsZero() {
+		return nil
+	}
+	return g.insist(ctx, func(ctx context.Context) error { return g.config.Pass(ctx, h.last) })
+}
+
 func (g *Group) settle(ctx context.Context, h hand) error {
 	for _, b := range h.bad {
 		if _, err := g.bury(ctx, b.raw.ID, rawFields(b.raw), grave{cause: b.err, attempts: h.deliveries}); err != nil {
@@ -253,6 +269,7 @@ func (g *Group) settle(ctx context.Context, h hand) error {
 // up nobody else's.
 func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error {
 	pause, forgiven := time.Duration(0), deliveries < suspectAfter
+	var retries spell
 	for attempt := 1; ; attempt++ {
 		rest, err := g.attempt(ctx, entries)
 		if len(rest) == 0 && err == nil {
@@ -273,6 +290,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		switch {
 		case err == nil:
+			retries.end("group has stored a batch after all", "group", g.config.Name, "entries", len(entries))
 			groupEntries.Add(len(entries))
 			return g.ack(ctx, entries)
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
@@ -290,7 +308,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		groupRetries.Inc()
 		pause = min(max(2*pause, 20*time.Millisecond), 2*time.Second)
-		slog.Warn("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err, "pause", pause)
+		retries.fail("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }
@@ -360,18 +378,22 @@ func (g *Group) ackIDs(ctx context.Context, ids []string) error {
 	return g.insist(ctx, func(ctx context.Context) error { return client.Do(ctx, cmd).Error() })
 }
 
-// insist repeats a command that must happen until it does. When the process stops it is tried once more, with a time of its own:
+// insist repeats a command that must happen until it does, or the lead is lost. When the process stops it is tried once more, with a time of its own:
 // what was stored and not acknowledged is only read again, yet it is cheaper to say it now.
 func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) error {
+	var failures spell
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		last := ctx.Err() != nil
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.log.config.CallTimeout)
 		err := do(call)
 		cancel()
-		if err == nil || last {
+		if err == nil {
+			failures.end("group has done a command after all", "group", g.config.Name)
+		}
+		if err == nil || last || errors.Is(err, ErrFenced) {
 			return err
 		}
-		slog.Warn("group repeats a command", "group", g.config.Name, "err", err)
+		failures.fail("group repeats a command", "group", g.config.Name, "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }
@@ -424,6 +446,9 @@ func handOf(raw []rueidis.XRangeSlice, deliveries int) hand {
 	h := hand{deliveries: deliveries}
 	for _, r := range raw {
 		e, err := decode(r)
+		if h.last = e.Pos; h.first.IsZero() {
+			h.first = e.Pos
+		}
 		if err != nil {
 			h.bad = append(h.bad, undecoded{raw: r, err: err})
 			continue

@@ -12,23 +12,30 @@ local function append(stream, args, first, count)
   return id
 end
 
--- publish is the hot path: nonce, fence, existence, append, in this order and in one step.
--- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set)
--- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, fields...
--- Reply: '+id' appended, '=id' the nonce was used before, '!stale' the fence moved, '!gone' a marker stands.
+-- publish is the hot path: nonce, fence, pause, existence, append, in this order and in one step.
+-- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), pause key if there is one
+-- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, fields...,
+-- and with a pause key how long the pause is, in seconds
+-- Reply: '+id' appended, '=id' the nonce was used before, '!stale' the fence moved, '!pause ms' it is not over, '!gone' a marker stands.
 local function publish(keys, args)
   local before = redis.call('GET', keys[3])
   if before then return '=' .. before end
   if args[1] ~= '' and redis.call('HGET', keys[2], 'v') ~= args[1] then return '!stale' end
   local absent, set = tonumber(args[3]), tonumber(args[4])
+  local pause = keys[4 + absent + set]
+  if pause then
+    local left = redis.call('PTTL', pause)
+    if left > 0 then return '!pause ' .. left end
+  end
   for i = 4, 3 + absent do
     if redis.call('EXISTS', keys[i]) == 1 then return '!gone' end
   end
-  local id = append(keys[1], args, 6, #args - 5)
+  local id = append(keys[1], args, 6, #args - (pause and 6 or 5))
   redis.call('SET', keys[3], id, 'EX', args[2])
   for i = 4 + absent, 3 + absent + set do
     redis.call('SET', keys[i], id, 'EX', args[5])
   end
+  if pause then redis.call('SET', pause, id, 'EX', args[#args]) end
   return '+' .. id
 end
 
@@ -168,9 +175,12 @@ local function exhume(keys, args)
   return #here
 end
 
+-- Redis refuses a function at its door when the memory is used up, and does not look again until it has ended: so what adds
+-- (publish, apply) does all or nothing. What the writer needs to bring the log into Postgres goes on, because only that
+-- frees memory again; dead letters are few.
 redis.register_function{function_name = 'xcord_publish', callback = publish}
 redis.register_function{function_name = 'xcord_apply', callback = apply}
 redis.register_function{function_name = 'xcord_look', callback = look, flags = {'no-writes'}}
-redis.register_function{function_name = 'xcord_take', callback = take}
-redis.register_function{function_name = 'xcord_bury', callback = bury}
-redis.register_function{function_name = 'xcord_exhume', callback = exhume}
+redis.register_function{function_name = 'xcord_take', callback = take, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_bury', callback = bury, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_exhume', callback = exhume, flags = {'allow-oom'}}

@@ -39,6 +39,7 @@ var (
 	publishTotal = metrics.NewCounter(`xcord_bus_publish_total{result="accepted"}`)
 	repeatTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="repeat"}`)
 	staleTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="stale"}`)
+	pausedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="paused"}`)
 	failedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="failed"}`)
 	publishTime  = metrics.NewPrometheusHistogramExt(`xcord_bus_publish_seconds`, latencyBounds)
 )
@@ -79,13 +80,15 @@ func (c Config) withDefaults() Config {
 
 // Log is the durable log and the read model that changes with it. Safe for concurrent use.
 type Log struct {
-	redis  rueidis.Client
-	config Config
+	redis    rueidis.Client
+	config   Config
+	breaker  *breaker
+	pressure pressure
 }
 
 // Open makes a Log of a client. It does no I/O.
 func Open(client rueidis.Client, config Config) *Log {
-	return &Log{redis: client, config: config.withDefaults()}
+	return &Log{redis: client, config: config.withDefaults(), breaker: newBreaker()}
 }
 
 // shard is the only shard of the log so far: one host needs one (DESIGN.md section 1, rule 6). The tag keeps all keys
@@ -99,10 +102,13 @@ const (
 // stream: Key("guild", 7) is "guild:{s00}:7".
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
-func streamKey() string                 { return "ev:" + shardTag }
-func epochKey() string                  { return "epoch:" + shardTag }
-func nonceKey(nonce string) string      { return "nonce:" + shardTag + ":" + nonce }
-func markerKey(message id.ID) string    { return Key("deleted", message) }
+func streamKey() string              { return "ev:" + shardTag }
+func epochKey() string               { return "epoch:" + shardTag }
+func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string { return Key("deleted", message) }
+func pauseKey(channel, user id.ID) string {
+	return Key("pause", channel) + ":" + user.String()
+}
 func deadKey(group string) string       { return "dead:" + shardTag + ":" + group }
 func notesKey(group string) string      { return "deadnotes:" + shardTag + ":" + group }
 func signalChannel(topic string) string { return "signal:" + shardTag + ":" + topic }
@@ -148,6 +154,18 @@ type Post struct {
 	Changes []id.ID
 	// Deletes are messages that this entry deletes: their markers are set.
 	Deletes []id.ID
+	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
+	Big bool
+	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
+	// not wait.
+	Pause time.Duration
+}
+
+// PausedError means that the actor's pause in the channel is not over.
+type PausedError struct{ Left time.Duration }
+
+func (e *PausedError) Error() string {
+	return fmt.Sprintf("the pause of slow mode lasts %v more", e.Left)
 }
 
 // Receipt says where a post stands in the log.
@@ -160,10 +178,13 @@ type Receipt struct {
 // retryTTL is how long the log's own nonces live: well above all retries of one publish together.
 const retryTTL = 30 * time.Second
 
-// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, or a 503 fault when
+// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, *PausedError, or a 503 fault when
 // the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
 // gets one entry.
 func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
+	if err := l.admit(p.Big); err != nil {
+		return Receipt{}, err
+	}
 	start := time.Now()
 	ttl := p.NonceTTL
 	nonce := p.Nonce
@@ -182,10 +203,14 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	for _, m := range p.Deletes {
 		keys = append(keys, markerKey(m))
 	}
-	args := make([]string, 0, 5+2*len(fieldNames))
+	args := make([]string, 0, 6+2*len(fieldNames))
 	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
 		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
 	args = p.appendFields(args)
+	if p.Pause > 0 {
+		keys = append(keys, pauseKey(p.Channel, p.Actor))
+		args = append(args, strconv.Itoa(int(p.Pause.Seconds())))
+	}
 
 	reply, err := l.call(ctx, "xcord_publish", keys, args)
 	if err != nil {
@@ -199,6 +224,13 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 		return Receipt{}, ErrStale
 	case reply == "!gone":
 		return Receipt{}, ErrGone
+	case strings.HasPrefix(reply, "!pause "):
+		pausedTotal.Inc()
+		ms, err := strconv.Atoi(strings.TrimPrefix(reply, "!pause "))
+		if err != nil {
+			panic("BUG: publish answered " + reply)
+		}
+		return Receipt{}, &PausedError{Left: time.Duration(ms) * time.Millisecond}
 	}
 	pos, err := ParsePosition(reply[1:])
 	if err != nil {
@@ -258,11 +290,13 @@ func appendOps(keys, args []string, ops []Op) ([]string, []string) {
 
 // Look runs read-only commands on the read model at one moment, and says where the log ended then.
 func (l *Log) Look(ctx context.Context, ops []Op) (Position, []rueidis.RedisMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	keys, args := appendOps([]string{streamKey()}, nil, ops)
-	cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	parts, err := l.redis.Do(ctx, cmd).ToArray()
+	var parts []rueidis.RedisMessage
+	err := l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().FcallRo().Function("xcord_look").Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		parts, err = l.redis.Do(ctx, cmd).ToArray()
+		return err
+	})
 	if err != nil {
 		return Position{}, nil, unavailable("look at the log", err)
 	}
@@ -282,10 +316,12 @@ func (l *Log) Last(ctx context.Context) (Position, error) {
 
 // Read returns the entry at a position. ok is false when it is not in the log any more.
 func (l *Log) Read(ctx context.Context, pos Position) (e Entry, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
 	at := pos.String()
-	raw, err := l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+	var raw []rueidis.XRangeSlice
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		raw, err = l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start(at).End(at).Build()).AsXRangeSlices()
+		return err
+	})
 	if err != nil {
 		return Entry{}, false, unavailable("read an entry", err)
 	}
@@ -361,14 +397,19 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 			break
 		}
 	}
+	if isOOM(last) {
+		l.exhausted()
+	}
 	return "", unavailable(name, last)
 }
 
-func (l *Log) try(ctx context.Context, name string, keys, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	return l.redis.Do(ctx, cmd).ToString()
+func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply string, err error) {
+	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		reply, err = l.redis.Do(ctx, cmd).ToString()
+		return err
+	})
+	return reply, err
 }
 
 // block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
@@ -383,6 +424,9 @@ func (l *Log) block(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRes
 
 // retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
 func retriable(err error) bool {
+	if errors.Is(err, errAway) {
+		return false
+	}
 	reply, isReply := rueidis.IsRedisErr(err)
 	if !isReply {
 		return true
@@ -391,7 +435,11 @@ func retriable(err error) bool {
 }
 
 func unavailable(what string, err error) error {
-	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), time.Second)
+	after := time.Second
+	if errors.Is(err, errAway) || isOOM(err) {
+		after = retryAfter()
+	}
+	return fault.Unavailable(fmt.Errorf("%s: %w", what, err), after)
 }
 
 func isBusyGroup(err error) bool {

@@ -4,69 +4,124 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/redis/rueidis"
 
 	"github.com/xcord/xcord/engine/life"
 )
 
 var trimmedTotal = metrics.NewCounter(`xcord_bus_trimmed_entries_total`)
 
-// trimEvery: at the 25,000 posts a second that one host is built for, 15 s are some 200 MiB of log, well below what the
-// managed Redis has to spare.
-const trimEvery = 15 * time.Second
+const (
+	// trimEvery: at the 25,000 posts a second that one host is built for, 15 s are some 200 MiB of log, well below what the
+	// managed Redis has to spare.
+	trimEvery = 15 * time.Second
+	// measureEvery: in a second those posts take 14 MB, a tenth of what lies between two levels of the managed Redis.
+	measureEvery = time.Second
+	// pressedKeep is what is kept of the log however short the memory: every living tail must find its place again, and the
+	// longest that one of them takes over a read is 3 s. It is no resume window; under pressure there may be none.
+	pressedKeep = 10 * time.Second
+)
 
-// Trimmer keeps the log as long as Config says: by age and size, and never past what some group has not finished.
+// Trimmer keeps the log as long as Config says: by age and size, shorter when the memory of Redis runs short, and never past what
+// some group has not finished. It measures that memory, by which its process refuses writes: every process needs one.
 type Trimmer struct {
-	log   *Log
-	on    life.Switch
-	loops life.Loops
+	log    *Log
+	gauges *metrics.Set
+	on     life.Switch
+	loops  life.Loops
 }
 
-// NewTrimmer makes a Trimmer. Any number may run; one is enough.
-func NewTrimmer(log *Log) *Trimmer { return &Trimmer{log: log} }
+// NewTrimmer makes a Trimmer.
+func NewTrimmer(log *Log) *Trimmer { return &Trimmer{log: log, gauges: log.newGauges()} }
 
-// Start begins to trim now and then.
+// Start begins to measure and to trim.
 func (t *Trimmer) Start(context.Context) error {
 	return t.on.Start(func() error {
+		metrics.RegisterSet(t.gauges)
 		t.loops.Go("trim", t.run)
 		return nil
 	})
 }
 
 func (t *Trimmer) run(ctx context.Context) error {
-	for sleep(ctx, trimEvery) {
-		if _, err := t.log.Trim(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			slog.Warn("the log could not be trimmed", "err", err)
+	trimmed := time.Now()
+	var failures spell
+	for {
+		err := t.log.Measure(ctx)
+		if err == nil && (t.log.Level() > LevelCalm || time.Since(trimmed) > trimEvery) {
+			trimmed = time.Now()
+			_, err = t.log.Trim(ctx, trimmed)
+		}
+		switch {
+		case err == nil:
+			failures.end("the log can be measured and trimmed again")
+		case ctx.Err() == nil:
+			failures.fail("the log cannot be measured or trimmed", "err", err)
+		}
+		if !sleep(ctx, measureEvery+rand.N(measureEvery/4)) {
+			return nil
 		}
 	}
-	return nil
 }
 
 // Stop ends the Trimmer and waits for it.
-func (t *Trimmer) Stop() { t.on.Stop(t.loops.Stop) }
+func (t *Trimmer) Stop() {
+	t.on.Stop(func() {
+		t.loops.Stop()
+		metrics.UnregisterSet(t.gauges, false)
+	})
+}
 
 // Failed reports a Trimmer that ended by itself.
 func (t *Trimmer) Failed() <-chan error { return t.loops.Failed() }
 
-// Trim removes what is older than Retain or beyond RetainBytes, but nothing that a group has not finished, and says how
-// many entries went. Trimming is by MINID only: MAXLEN would not know what is still needed.
+// Trim removes what is older than Retain or beyond RetainBytes, and under pressure also what the memory is needed for, but nothing
+// that a group has not finished; and says how many entries went. Trimming is by MINID only: MAXLEN would not know what is still
+// needed.
 func (l *Log) Trim(ctx context.Context, now time.Time) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, trimEvery)
 	defer cancel()
-	floor, err := l.unfinished(ctx)
+	floor, _, err := l.unfinished(ctx)
 	if err != nil {
 		return 0, err
 	}
-	removed, err := l.trimTo(ctx, least(floor, Position{Ms: uint64(now.Add(-l.config.Retain).UnixMilli())}))
+	old, err := l.trimTo(ctx, least(floor, before(now, l.config.Retain)))
 	if err != nil {
-		return removed, err
+		return old, err
 	}
+	large, err := l.shrink(ctx, floor, func(context.Context, int64) (int64, error) { return l.config.RetainBytes, nil })
+	if err != nil || l.Level() == LevelCalm {
+		return old + large, err
+	}
+	pressed, err := l.shrink(ctx, least(floor, before(now, pressedKeep)), l.affordable)
+	return old + large + pressed, err
+}
+
+func before(now time.Time, d time.Duration) Position {
+	return Position{Ms: uint64(max(0, now.Add(-d).UnixMilli()))}
+}
+
+// affordable is how large the log may be for the memory to be calm again.
+func (l *Log) affordable(ctx context.Context, logBytes int64) (int64, error) {
+	used, limit, err := l.memory(ctx)
+	return logBytes - used + int64(watermarks[LevelShort].end*float64(limit)), err
+}
+
+// shrink trims the log to a size in bytes, but not beyond floor. In steps, so that no command is long enough for others to notice.
+func (l *Log) shrink(ctx context.Context, floor Position, size func(ctx context.Context, logBytes int64) (int64, error)) (removed int64, err error) {
 	for {
-		to, err := l.excess(ctx)
+		have, err := l.logBytes(ctx)
+		if err != nil {
+			return removed, err
+		}
+		want, err := size(ctx, have)
+		if err != nil {
+			return removed, err
+		}
+		to, err := l.excess(ctx, have, want)
 		if err != nil || to.IsZero() {
 			return removed, err
 		}
@@ -97,61 +152,63 @@ func (l *Log) trimTo(ctx context.Context, p Position) (int64, error) {
 	return n, nil
 }
 
-// unfinished is the first position that some group still needs; the furthest possible one when there is no group.
-func (l *Log) unfinished(ctx context.Context) (Position, error) {
-	floor := Position{Ms: ^uint64(0)}
+// unfinished is how far the log is needed: from the first position on that some group has not finished, or, when isOpen is false,
+// behind the last that all have. Without a group it is the furthest possible one.
+func (l *Log) unfinished(ctx context.Context) (floor Position, isOpen bool, err error) {
+	floor = Position{Ms: ^uint64(0)}
 	groups, err := l.redis.Do(ctx, l.redis.B().XinfoGroups().Key(streamKey()).Build()).ToArray()
 	if err != nil {
-		return floor, unavailable("look at the groups", err)
+		return floor, false, unavailable("look at the groups", err)
 	}
 	for _, g := range groups {
 		info, err := g.AsMap()
 		if err != nil {
-			return floor, fmt.Errorf("look at a group: %w", err)
+			return floor, false, fmt.Errorf("look at a group: %w", err)
 		}
 		name, err1 := ptr(info["name"]).ToString()
 		delivered, err2 := ptr(info["last-delivered-id"]).ToString()
 		if err := errors.Join(err1, err2); err != nil {
-			return floor, fmt.Errorf("look at a group: %w", err)
+			return floor, false, fmt.Errorf("look at a group: %w", err)
 		}
-		at, err := l.firstPending(ctx, name, delivered)
+		at, isPending, err := l.firstPending(ctx, name, delivered)
 		if err != nil {
-			return floor, err
+			return floor, false, err
 		}
-		floor = least(floor, at)
+		if at.Less(floor) {
+			floor, isOpen = at, isPending
+		}
 	}
-	return floor, nil
+	return floor, isOpen, nil
 }
 
 // firstPending is the oldest entry that a group was given and has not acknowledged, or what it was given last.
-func (l *Log) firstPending(ctx context.Context, group, delivered string) (Position, error) {
+func (l *Log) firstPending(ctx context.Context, group, delivered string) (at Position, isPending bool, err error) {
 	summary, err := l.redis.Do(ctx, l.redis.B().Xpending().Key(streamKey()).Group(group).Build()).ToArray()
 	if err != nil {
-		return Position{}, unavailable("look at pending entries", err)
+		return Position{}, false, unavailable("look at pending entries", err)
 	}
-	if len(summary) > 1 && !summary[1].IsNil() {
+	if isPending = len(summary) > 1 && !summary[1].IsNil(); isPending {
 		if delivered, err = summary[1].ToString(); err != nil {
-			return Position{}, fmt.Errorf("look at pending entries: %w", err)
+			return Position{}, false, fmt.Errorf("look at pending entries: %w", err)
 		}
 	}
-	return ParsePosition(delivered)
+	at, err = ParsePosition(delivered)
+	return at, isPending, err
 }
 
-// excess is the position below which entries must go for the log to come nearer to RetainBytes; zero when it fits.
-func (l *Log) excess(ctx context.Context) (Position, error) {
-	usage, err := l.redis.Do(ctx, l.redis.B().MemoryUsage().Key(streamKey()).Build()).AsInt64()
-	if err != nil && !rueidis.IsRedisNil(err) {
-		return Position{}, unavailable("measure the log", err)
-	}
-	if usage <= l.config.RetainBytes {
+// trimStep is how many entries one step of shrink removes at most.
+const trimStep = 1000
+
+// excess is the position below which entries must go for the log of have bytes to come nearer to want; zero when it fits.
+func (l *Log) excess(ctx context.Context, have, want int64) (Position, error) {
+	if have <= want {
 		return Position{}, nil
 	}
 	length, err := l.redis.Do(ctx, l.redis.B().Xlen().Key(streamKey()).Build()).AsInt64()
 	if err != nil {
 		return Position{}, unavailable("measure the log", err)
 	}
-	// In steps, so that neither the reply nor the trim is long enough for others to notice.
-	over := min(int64(float64(length)*(1-float64(l.config.RetainBytes)/float64(usage)))+1, 1000)
+	over := min(int64(float64(length)*(1-float64(max(want, 0))/float64(have)))+1, trimStep)
 	raw, err := l.redis.Do(ctx, l.redis.B().Xrange().Key(streamKey()).Start("-").End("+").Count(over+1).Build()).AsXRangeSlices()
 	if err != nil || len(raw) == 0 {
 		return Position{}, err

@@ -23,6 +23,7 @@ type Fault struct {
 	Message    string
 	Fields     []Field       // only with InvalidForm
 	RetryAfter time.Duration // 0: the client is not told
+	Global     bool          // of a 429: it is not of one route alone
 	cause      error
 }
 

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -294,25 +295,29 @@ func TestRing_ReachesBack(t *testing.T) {
 // TestView_SurvivesEncoding also takes each beginning of it, which must be refused and not crash.
 func TestView_SurvivesEncoding(t *testing.T) {
 	t.Parallel()
-	v := &View{Guilds: map[id.ID]*Class{1: NewClass(1, channels), 7: NewClass(7, nil), 9: NewClass(9, []id.ID{1 << 62, 3})}}
-	b := v.AppendGuilds(nil)
-	got, err := ParseGuilds(b)
-	if err != nil || len(got) != len(v.Guilds) {
-		t.Fatalf("%d guilds: %v", len(got), err)
-	}
-	for g, c := range v.Guilds {
-		if got[g] == nil || got[g].Guild != g || got[g].Key() != c.Key() {
-			t.Errorf("guild %s is another", g)
+	v := &View{User: 5, Guilds: map[id.ID]*Class{1: NewClass(1, channels), 7: NewClass(7, nil), 9: NewClass(9, []id.ID{1 << 62, 3})}}
+	for name, from := range map[string]*View{
+		"nothing": {User: 5}, "itself": v, "less": v.With(9, nil), "more": v.With(11, NewClass(11, channels)),
+		"others": (&View{User: 5}).With(1, NewClass(1, nil)).With(2, NewClass(2, channels)),
+	} {
+		b := v.AppendChanges(nil, from)
+		got, err := from.Changed(b)
+		if err != nil || got.User != 5 || !equal(got, v) {
+			t.Errorf("from %s: another view, or %v", name, err)
+		}
+		for i := range b {
+			if cut, err := from.Changed(b[:i]); err == nil && equal(cut, v) {
+				t.Errorf("from %s: %d of %d bytes are taken for the whole", name, i, len(b))
+			}
 		}
 	}
-	for i := range b {
-		if cut, err := ParseGuilds(b[:i]); err == nil && len(cut) == len(v.Guilds) {
-			t.Errorf("%d of %d bytes are taken for the whole", i, len(b))
-		}
+	if b := v.AppendChanges(nil, v); len(b) != 1 {
+		t.Errorf("no change takes %d bytes", len(b))
 	}
-	if empty, err := ParseGuilds((&View{}).AppendGuilds(nil)); err != nil || len(empty) != 0 {
-		t.Errorf("the view of nothing: %v, %v", empty, err)
-	}
+}
+
+func equal(a, b *View) bool {
+	return maps.EqualFunc(a.Guilds, b.Guilds, func(a, b *Class) bool { return a.Guild == b.Guild && a.Key() == b.Key() })
 }
 
 // BenchmarkSend charges for finding the sessions of one message in one channel and offering it to them.

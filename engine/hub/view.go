@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/xcord/xcord/engine/id"
@@ -66,37 +67,67 @@ func (v *View) With(guild id.ID, c *Class) *View {
 // viewFormat is the first byte of an encoded view. What begins otherwise is not read.
 const viewFormat = 1
 
-// AppendGuilds encodes the guilds of a view and the channels seen of each: 12 bytes for a guild and 8 for a channel.
-func (v *View) AppendGuilds(dst []byte) []byte {
+// gone is the number of channels of a guild that is not seen any more.
+const gone = math.MaxUint32
+
+// AppendChanges encodes what is different from another view of the same session, nil for one that shows nothing: 12 bytes for a guild
+// and 8 for each channel that is seen of it.
+func (v *View) AppendChanges(dst []byte, from *View) []byte {
+	var before map[id.ID]*Class
+	if from != nil {
+		before = from.Guilds
+	}
 	dst = append(dst, viewFormat)
 	for _, g := range slices.Sorted(maps.Keys(v.Guilds)) {
+		c := v.Guilds[g]
+		if was := before[g]; was != nil && was.key == c.key {
+			continue
+		}
 		dst = binary.BigEndian.AppendUint64(dst, uint64(g))
-		dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.Guilds[g].seen)))
-		dst = append(dst, v.Guilds[g].key...)
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(c.seen)))
+		dst = append(dst, c.key...)
+	}
+	for _, g := range slices.Sorted(maps.Keys(before)) {
+		if v.Guilds[g] == nil {
+			dst = binary.BigEndian.AppendUint64(dst, uint64(g))
+			dst = binary.BigEndian.AppendUint32(dst, gone)
+		}
 	}
 	return dst
 }
 
-// ParseGuilds reads what AppendGuilds wrote.
-func ParseGuilds(b []byte) (map[id.ID]*Class, error) {
+// Changed is the view with what AppendChanges wrote.
+func (v *View) Changed(b []byte) (*View, error) {
 	if len(b) == 0 || b[0] != viewFormat {
 		return nil, errors.New("a view of another format")
 	}
-	guilds := map[id.ID]*Class{}
+	next := *v
+	next.Guilds = make(map[id.ID]*Class, len(v.Guilds))
+	maps.Copy(next.Guilds, v.Guilds)
 	for b = b[1:]; len(b) > 0; {
-		if len(b) < 12 || uint64(len(b)-12)/8 < uint64(binary.BigEndian.Uint32(b[8:])) {
-			return nil, errors.New("a view that is cut short")
+		if len(b) < 12 {
+			return nil, errCut
 		}
-		guild, channels := id.ID(binary.BigEndian.Uint64(b)), make([]id.ID, binary.BigEndian.Uint32(b[8:]))
+		guild, count := id.ID(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint32(b[8:])
 		b = b[12:]
+		if count == gone {
+			delete(next.Guilds, guild)
+			continue
+		}
+		if uint64(len(b))/8 < uint64(count) {
+			return nil, errCut
+		}
+		channels := make([]id.ID, count)
 		for i := range channels {
 			channels[i] = id.ID(binary.BigEndian.Uint64(b))
 			b = b[8:]
 		}
-		guilds[guild] = NewClass(guild, channels)
+		next.Guilds[guild] = NewClass(guild, channels)
 	}
-	return guilds, nil
+	return &next, nil
 }
+
+var errCut = errors.New("a view that is cut short")
 
 // Visible says whether a session with this view gets the event. It is pure: the live fan-out, counting and replay all rest
 // on the same answer.

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/limit"
 )
 
 // reasonRunesMax is the length of an audit-log reason on the wire.
@@ -36,6 +38,11 @@ type Call struct {
 	properties string
 	host       string
 	reason     string
+
+	client  netip.Addr
+	counted bool          // by address
+	verdict limit.Verdict // of the route's limit
+	bucket  string
 }
 
 type param struct {
@@ -81,6 +88,9 @@ func (c *Call) RequestID() string { return c.requestID }
 
 // RemoteAddr is the client's IP address, without a port.
 func (c *Call) RemoteAddr() string { return c.remoteAddr }
+
+// Client is RemoteAddr, and whether limits by address count it.
+func (c *Call) Client() (addr netip.Addr, counted bool) { return c.client, c.counted }
 
 // UserAgent is what the client says it is.
 func (c *Call) UserAgent() string { return c.userAgent }

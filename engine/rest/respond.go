@@ -77,10 +77,14 @@ func writeFault(ctx *fasthttp.RequestCtx, f *fault.Fault) {
 	}
 	if f.Status == fasthttp.StatusTooManyRequests {
 		body["retry_after"] = f.RetryAfter.Seconds()
-		body["global"] = false
+		body["global"] = f.Global
 		h.Set(fasthttp.HeaderVia, "1.1 xcord") // some clients take a 429 without it for one of a proxy's
 		scope := "user"
-		if f.Code == fault.ChannelWrite {
+		switch {
+		case f.Global:
+			scope = "global"
+			h.Set("X-RateLimit-Global", "true")
+		case f.Code == fault.ChannelWrite:
 			scope = "shared"
 		}
 		h.Set("X-RateLimit-Scope", scope)

@@ -9,10 +9,12 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -62,7 +65,18 @@ type Config struct {
 
 	HeaderBytesMax int // request line and headers together; default 16 KiB
 	BodyBytesMax   int // unless the route has a Body option; default 256 KiB
-	ConnectionsMax int // served at once, upgraded ones not counted; default 65,536
+
+	ConnectionsMax        int // open at once, upgraded ones too; default 131,072
+	ConnectionsPerAddrMax int // of one IPv4 address or IPv6 /64; default 4096
+
+	// Proxies are the networks whose X-Forwarded-For counts.
+	Proxies []netip.Prefix
+	// Exempt are the networks that limits by address do not count; nil: this host.
+	Exempt []netip.Prefix
+	// Origins are those of pages that may use the API, besides the server's own; "*" is all.
+	Origins []string
+	Limits  Limits
+	TLS     *TLS // nil: none
 }
 
 // withDefaults fills in what is zero. A client that cannot send 256 KiB in 5 s is slower than 50 KiB/s; the headers leave
@@ -88,8 +102,15 @@ func (c Config) withDefaults() Config {
 		c.BodyBytesMax = 256 << 10
 	}
 	if c.ConnectionsMax == 0 {
-		c.ConnectionsMax = 1 << 16
+		c.ConnectionsMax = 1 << 17
 	}
+	if c.ConnectionsPerAddrMax == 0 {
+		c.ConnectionsPerAddrMax = 4096
+	}
+	if c.Exempt == nil {
+		c.Exempt = loopback
+	}
+	c.Limits = c.Limits.withDefaults()
 	return c
 }
 
@@ -110,20 +131,26 @@ func (c Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"header bytes": c.HeaderBytesMax, "body bytes": c.BodyBytesMax, "connections": c.ConnectionsMax,
+		"connections per address": c.ConnectionsPerAddrMax,
 	} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("rest %s limit %d is negative", name, n))
 		}
+	}
+	errs = append(errs, c.Limits.Validate())
+	if c.TLS != nil {
+		errs = append(errs, c.TLS.Validate())
 	}
 	return errors.Join(errs...)
 }
 
 // Deps are the things a Server needs from others.
 type Deps struct {
-	Authenticator Authenticator // required as soon as one route is not Public
-	Signer        Signer        // required with Forward
-	Verifier      Verifier      // required with Config.Internal
-	Log           *slog.Logger  // default slog.Default()
+	Authenticator Authenticator  // required as soon as one route is not Public
+	Signer        Signer         // required with Forward
+	Verifier      Verifier       // required with Config.Internal
+	Limiter       *limit.Limiter // nil: nothing is limited; an internal server leaves limits to whoever forwards
+	Log           *slog.Logger   // default slog.Default()
 }
 
 // Server serves tables. Bind, Forward and Raw come before Start and from one goroutine; everything else may be called by
@@ -133,12 +160,15 @@ type Server struct {
 	deps Deps
 	log  *slog.Logger
 
+	refusals refusals
+
 	// Filled before Start and only read afterwards.
 	api       *router.Router // under /api…: paths without that prefix
 	plain     *router.Router // Raw routes, by their whole path
 	bulk      *router.Router // the routes of api with a larger body limit than the default
 	bulkMax   int            // the largest of those limits
 	validate  *validator.Validate
+	rules     rules
 	upstreams []*Upstream
 	problems  []error // what was wrong in Bind, Forward or Raw; Start reports it
 
@@ -156,11 +186,13 @@ func New(cfg Config, deps Deps) *Server {
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log,
 		api: newRouter(), plain: newRouter(), bulk: newRouter(),
 		validate: wire.NewValidator(),
+		rules:    newRules(cfg.withDefaults().Limits),
 		conns:    map[net.Conn]struct{}{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.refusals.log = s.log
 	if err := cfg.Validate(); err != nil {
 		s.problems = append(s.problems, err)
 	}
@@ -185,6 +217,9 @@ func (s *Server) Start(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("start rest server: %w", err) // "listen tcp 127.0.0.1:8080: bind: address already in use"
 		}
+		if ln, err = s.wrap(ln); err != nil {
+			return fmt.Errorf("start rest server: %w", err)
+		}
 		base, cancel := context.WithCancel(context.Background())
 		s.mu.Lock()
 		s.listen = ln
@@ -196,6 +231,7 @@ func (s *Server) Start(ctx context.Context) error {
 			}
 			return nil
 		})
+		s.loops.Go("rest refusals", s.refusals.run)
 		s.loops.Go("rest stop", func(ctx context.Context) error {
 			<-ctx.Done()
 			s.shutdown(server, ln, cancel)
@@ -203,6 +239,23 @@ func (s *Server) Start(ctx context.Context) error {
 		})
 		return nil
 	})
+}
+
+// wrap counts the connections, below TLS if there is TLS.
+func (s *Server) wrap(ln net.Listener) (net.Listener, error) {
+	if s.cfg.Internal {
+		return ln, nil
+	}
+	ln = &counter{Listener: ln, server: s, byAddr: map[limit.Subject]int{}}
+	if s.cfg.TLS == nil {
+		return ln, nil
+	}
+	config, err := s.cfg.TLS.config()
+	if err != nil {
+		_ = ln.Close() // nothing was accepted
+		return nil, err
+	}
+	return tls.NewListener(ln, config), nil
 }
 
 // Stop closes the listener, lets requests in flight finish for at most StopTimeout and then closes their connections.

@@ -7,10 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -44,8 +45,12 @@ func (s *Server) serve(base context.Context, ctx *fasthttp.RequestCtx) {
 		}
 		h := &ctx.Response.Header
 		h.Set("X-Request-ID", c.requestID)
-		h.Set("X-Content-Type-Options", "nosniff")
-		s.allowOrigin(ctx)
+		if !s.cfg.Internal {
+			s.secure(h)
+			writeLimit(h, c.bucket, c.verdict)
+			s.noteInvalid(c, ctx.Response.StatusCode())
+			s.allowOrigin(ctx)
+		}
 		m.observe(ctx.Response.StatusCode(), time.Since(ctx.Time()))
 	}()
 	if err := s.route(ctx, c, &m); err != nil {
@@ -58,6 +63,9 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) erro
 		return err
 	}
 	if err := checkFraming(ctx); err != nil {
+		return err
+	}
+	if err := s.allowAddr(c); err != nil {
 		return err
 	}
 	r, err := s.match(ctx)
@@ -75,6 +83,9 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) erro
 	if err := s.authenticate(ctx, c, r); err != nil {
 		return err
 	}
+	if err := s.allow(ctx, c, r); err != nil {
+		return err
+	}
 	if len(ctx.PostBody()) > r.bodyMax {
 		return fault.TooLarge()
 	}
@@ -90,7 +101,9 @@ func (s *Server) origin(ctx *fasthttp.RequestCtx, c *Call) error {
 	if !s.cfg.Internal {
 		// A client's own X-Request-ID is not taken: ids must be unique in our logs.
 		c.requestID = newRequestID()
-		c.remoteAddr = ctx.RemoteIP().String()
+		c.client = s.settleClient(ctx)
+		c.counted = s.counted(c.client)
+		c.remoteAddr = c.client.String()
 		return nil
 	}
 	proof := ctx.Request.Header.Peek(proofHeader)
@@ -104,6 +117,8 @@ func (s *Server) origin(ctx *fasthttp.RequestCtx, c *Call) error {
 		return fault.Unauthorized()
 	}
 	c.remoteAddr, c.requestID = addr, requestID
+	c.client, _ = netip.ParseAddr(addr)
+	c.counted = s.counted(c.client)
 	return nil
 }
 
@@ -115,20 +130,27 @@ func newRequestID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// checkFraming refuses a request with both Content-Length and Transfer-Encoding: fasthttp follows the latter, a proxy in
-// front may follow the former, and then they disagree on where the next request begins. The parsed header no longer
-// tells, but fasthttp marks such a request for closing, so only those that close are looked at.
+// checkFraming refuses what a proxy in front may read in another way than fasthttp does, so that the two disagree on where the next
+// request begins: a header that goes on in the next line (RFC 9112, 5.2), a version that nobody speaks, and both Content-Length and
+// Transfer-Encoding. The parsed header does not tell of the last, but fasthttp marks such a request for closing.
 func checkFraming(ctx *fasthttp.RequestCtx) error {
 	h := &ctx.Request.Header
+	raw := h.RawHeaders()
+	if bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) || !knownVersion(h.Protocol()) {
+		ctx.SetConnectionClose()
+		return fault.New(fault.General)
+	}
 	if !h.ConnectionClose() {
 		return nil
 	}
-	raw := bytes.ToLower(h.RawHeaders())
+	raw = bytes.ToLower(raw)
 	if hasHeader(raw, "content-length:") && hasHeader(raw, "transfer-encoding:") {
 		return fault.New(fault.General)
 	}
 	return nil
 }
+
+func knownVersion(v []byte) bool { return string(v) == "HTTP/1.1" || string(v) == "HTTP/1.0" }
 
 // hasHeader tells whether a line of raw begins with name, colon included.
 func hasHeader(raw []byte, name string) bool {
@@ -237,8 +259,27 @@ func notFound(ctx *fasthttp.RequestCtx, allow string) error {
 	return fault.MethodNotAllowed()
 }
 
-// preflight answers a browser's question before a request from another site. Any site may ask: the token travels in a
-// header that only its owner can set, and cookies are not read.
+// secure keeps answers from being taken for a page, framed, stored or named to others. What a service says itself stays.
+func (s *Server) secure(h *fasthttp.ResponseHeader) {
+	for _, line := range secureHeaders {
+		if len(h.Peek(line[0])) == 0 {
+			h.Set(line[0], line[1])
+		}
+	}
+	if s.cfg.TLS != nil {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+}
+
+var secureHeaders = [][2]string{
+	{"X-Content-Type-Options", "nosniff"},
+	{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+	{"X-Frame-Options", "DENY"},
+	{"Referrer-Policy", "no-referrer"},
+	{"Cache-Control", "no-store"},
+}
+
+// preflight answers a browser's question before a request from another page.
 func preflight(ctx *fasthttp.RequestCtx, allow string) {
 	h := &ctx.Response.Header
 	h.Set(fasthttp.HeaderAllow, allow)
@@ -248,14 +289,19 @@ func preflight(ctx *fasthttp.RequestCtx, allow string) {
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 }
 
-// allowOrigin lets a page of another site read the answer. Between processes nobody is a browser.
+// allowOrigin lets a page of another site read the answer, if it is one of ours: the origin as it is, never a part of it. A page that
+// is not on the list gets nothing to read; it could not have acted for anybody either, because the token does not travel by itself.
 func (s *Server) allowOrigin(ctx *fasthttp.RequestCtx) {
-	if s.cfg.Internal || len(ctx.Request.Header.Peek(fasthttp.HeaderOrigin)) == 0 ||
-		!bytes.HasPrefix(ctx.URI().PathOriginal(), []byte("/api")) {
+	origin := ctx.Request.Header.Peek(fasthttp.HeaderOrigin)
+	if len(origin) == 0 || !bytes.HasPrefix(ctx.URI().PathOriginal(), []byte("/api")) {
 		return
 	}
 	h := &ctx.Response.Header
-	h.Set(fasthttp.HeaderAccessControlAllowOrigin, "*")
+	h.Add(fasthttp.HeaderVary, fasthttp.HeaderOrigin)
+	if !slices.Contains(s.cfg.Origins, "*") && !slices.Contains(s.cfg.Origins, string(origin)) {
+		return
+	}
+	h.SetBytesV(fasthttp.HeaderAccessControlAllowOrigin, origin)
 	h.Set(fasthttp.HeaderAccessControlExposeHeaders, "Date, Retry-After, Via, X-RateLimit-Bucket, X-RateLimit-Global, "+
 		"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Reset-After, X-RateLimit-Scope, X-Request-ID")
 }
@@ -280,19 +326,22 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, c *Call, r *route) error
 	return nil
 }
 
-// fail answers with the fault inside err. What is our own failure is logged, once, here.
+// fail answers with the fault inside err. What is our own failure is logged, once, here; what is away is said once for all whom it
+// is refused to.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, c *Call, err error) {
 	f := fault.From(err)
-	if f.Status >= 500 {
-		level := slog.LevelError
-		if f.Status == fasthttp.StatusServiceUnavailable {
-			level = slog.LevelWarn // something is away, and its owner says so louder
-		}
-		s.log.Log(context.Background(), level, "request failed", "status", f.Status, "request_id", c.requestID, "err", err)
+	switch {
+	case f.Status == fasthttp.StatusServiceUnavailable:
+		s.refusals.add(time.Now(), c.requestID, err)
+	case f.Status >= 500:
+		s.log.Error("request failed", "status", f.Status, "request_id", c.requestID, "err", err)
 	}
-	allow := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow))
+	allow, closing := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow)), ctx.Response.ConnectionClose()
 	ctx.Response.Reset()
 	ctx.Response.Header.SetNoDefaultContentType(true)
+	if closing {
+		ctx.SetConnectionClose()
+	}
 	if allow != "" {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
 	}
@@ -317,7 +366,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Reset()
 	ctx.Response.Header.SetNoDefaultContentType(true)
 	ctx.Response.Header.Set("X-Request-ID", newRequestID())
-	ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
+	s.secure(&ctx.Response.Header)
 	writeFault(ctx, f)
 }
 

@@ -172,25 +172,36 @@ func TestServe_EndsTheContextOfASlowRequest(t *testing.T) {
 	}
 }
 
-func TestServe_AnswersBrowsersOfOtherSites(t *testing.T) {
+// TestServe_AnswersBrowsersOfListedSites: an origin as it is, and nothing that only looks like it.
+func TestServe_AnswersBrowsersOfListedSites(t *testing.T) {
 	t.Parallel()
-	s := startSite(t)
-	a := do(t, s, "OPTIONS", channel+"/messages", "", "Authorization", "", "Origin", "https://app.example",
+	const app = "https://app.example"
+	s := start(t, Config{Origins: []string{app}}, Deps{}, func(s *Server) { Bind(s, siteRoutes, newSite("here")) })
+	a := do(t, s, "OPTIONS", channel+"/messages", "", "Authorization", "", "Origin", app,
 		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
 	h := a.header
-	if a.status != 204 || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" ||
+	if a.status != 204 || h.Get("Access-Control-Allow-Origin") != app || h.Get("Access-Control-Allow-Credentials") != "" ||
 		!strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "Authorization") {
 		t.Errorf("preflight: %d %v", a.status, h)
 	}
-	if a := do(t, s, "OPTIONS", "/api/nothing", "", "Origin", "https://app.example"); a.status != 404 {
+	if a := do(t, s, "OPTIONS", "/api/nothing", "", "Origin", app); a.status != 404 {
 		t.Errorf("preflight of nothing: %d", a.status)
 	}
-	a = do(t, s, "GET", "/api/denied", "", "Origin", "https://app.example")
-	if a.status != 403 || a.header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "Retry-After") {
+	a = do(t, s, "GET", "/api/denied", "", "Origin", app)
+	if a.status != 403 || a.header.Get("Access-Control-Allow-Origin") != app || !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "Retry-After") ||
+		a.header.Get("Vary") != "Origin" {
 		t.Errorf("answer: %d %v", a.status, a.header)
 	}
-	if a := do(t, s, "GET", "/api/users/@me", ""); a.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Error("an answer to nobody's page has CORS headers")
+	for _, origin := range []string{"", "null", "https://app.example.evil", "https://evil.app.example", "http://app.example", "https://app.example:8443", "https://APP.example", app + "/"} {
+		for _, method := range []string{"GET", "OPTIONS"} {
+			if a := do(t, s, method, "/api/users/@me", "", "Origin", origin); a.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%s of a page of %q may be read", method, origin)
+			}
+		}
+	}
+	all := start(t, Config{Origins: []string{"*"}}, Deps{}, func(s *Server) { Bind(s, siteRoutes, newSite("here")) })
+	if a := do(t, all, "GET", "/api/users/@me", "", "Origin", "null"); a.header.Get("Access-Control-Allow-Origin") != "null" {
+		t.Errorf("with all allowed: %v", a.header)
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/xcord/xcord/engine/limit"
 )
 
 // Table is what a service offers: data, in reading order. S is the service's type, usually a pointer.
@@ -39,6 +42,12 @@ func UsersOnly() Option { return func(s *spec) { s.usersOnly = true } }
 // Body limits the request body of the route to n bytes, more or less than the server's default.
 func Body(n int) Option { return func(s *spec) { s.bodyMax = n } }
 
+// Limit allows everybody n requests of the route in a window, for each channel or guild in its path; default 60 readings or 30 others in
+// 10 s.
+func Limit(n int, window time.Duration) Option {
+	return func(s *spec) { s.limitMax, s.limitWindow = n, window }
+}
+
 // spec is the part of a Route that does not depend on the service.
 type spec struct {
 	method, path string
@@ -46,6 +55,8 @@ type spec struct {
 	usersOnly    bool
 	status       int
 	bodyMax      int // 0: the server's default
+	limitMax     int // 0: the default
+	limitWindow  time.Duration
 	in           reflect.Type
 }
 
@@ -137,6 +148,7 @@ func (s *Server) Raw(method, path string, handler func(*fasthttp.RequestCtx)) {
 func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 	r := newRouteState(sp.method, sp.path)
 	r.public, r.usersOnly, r.run = sp.public, sp.usersOnly, run
+	r.rule = routeRule(sp)
 	r.bodyMax = s.cfg.BodyBytesMax
 	if sp.bodyMax > 0 {
 		r.bodyMax = sp.bodyMax
@@ -176,6 +188,8 @@ type route struct {
 	public, usersOnly bool
 	bodyMax           int
 	params            []string // names of the path parameters, in order
+	major             string   // the parameter that limits are counted by; "" for none
+	rule              *limit.Rule
 	run               func(*Call, *fasthttp.RequestCtx) error
 	raw               func(*fasthttp.RequestCtx)
 	metrics           routeMetrics
@@ -185,7 +199,11 @@ func newRouteState(method, path string) *route {
 	r := &route{metrics: newRouteMetrics(method, path)}
 	for segment := range strings.SplitSeq(path, "/") {
 		if name, ok := strings.CutPrefix(segment, "{"); ok {
-			r.params = append(r.params, strings.TrimSuffix(name, "}"))
+			name = strings.TrimSuffix(name, "}")
+			r.params = append(r.params, name)
+			if r.major == "" && (name == "channel" || name == "guild") {
+				r.major = name
+			}
 		}
 	}
 	return r

@@ -34,15 +34,16 @@ var (
 type Config struct {
 	// Gateway names this process; it must be another one after a restart.
 	Gateway string
-	// Life is how long a checkpoint lives after the last write (default 5 min).
-	Life time.Duration
+	// Window is how long a session can be resumed after its connection has gone (default 5 min): so long a checkpoint lives after the
+	// last write.
+	Window time.Duration
 	// CallTimeout bounds one command, or one batch of them (default 2s).
 	CallTimeout time.Duration
 }
 
 func (c Config) withDefaults() Config {
-	if c.Life == 0 {
-		c.Life = 5 * time.Minute
+	if c.Window == 0 {
+		c.Window = 5 * time.Minute
 	}
 	if c.CallTimeout == 0 {
 		c.CallTimeout = 2 * time.Second
@@ -93,14 +94,43 @@ func Install(ctx context.Context, admin rueidis.Client) error {
 // Every session has a slot of its own: nothing is ever done with two of them in one step.
 func key(session string) string { return "session:{" + session + "}" }
 
+func noteKey(gateway string) string { return "sessions:{" + gateway + "}" }
+
 // Gateway is the name of this process.
 func (s *Store) Gateway() string { return s.cfg.Gateway }
+
+// Window is how long a session can be resumed after its connection has gone.
+func (s *Store) Window() time.Duration { return s.cfg.Window }
+
+func (s *Store) life() string { return strconv.FormatInt(s.cfg.Window.Milliseconds(), 10) }
+
+// Note leaves what holds for all sessions of this gateway at once. It lives as long as a checkpoint.
+func (s *Store) Note(ctx context.Context, note string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	cmd := s.redis.B().Set().Key(noteKey(s.cfg.Gateway)).Value(note).PxMilliseconds(s.cfg.Window.Milliseconds()).Build()
+	if err := s.redis.Do(ctx, cmd).Error(); err != nil {
+		return fmt.Errorf("write what holds for all sessions: %w", err)
+	}
+	return nil
+}
+
+// Noted is the latest Note of a gateway, "" when there is none.
+func (s *Store) Noted(ctx context.Context, gateway string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	note, err := s.redis.Do(ctx, s.redis.B().Get().Key(noteKey(gateway)).Build()).ToString()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return "", fmt.Errorf("read what holds for the sessions of gateway %s: %w", gateway, err)
+	}
+	return note, nil
+}
 
 // Apply makes all writes, in one round trip, and says what became of each: nil, ErrTaken, ErrMissing or that it failed.
 func (s *Store) Apply(ctx context.Context, writes []Write) []error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
-	life := strconv.FormatInt(s.cfg.Life.Milliseconds(), 10)
+	life := s.life()
 	commands := make(rueidis.Commands, 0, len(writes))
 	for _, w := range writes {
 		if w.End {
@@ -150,7 +180,7 @@ func (s *Store) Find(ctx context.Context, session string) (owner string, state [
 func (s *Store) Claim(ctx context.Context, session, owner string) (c Checkpoint, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
-	life := strconv.FormatInt(s.cfg.Life.Milliseconds(), 10)
+	life := s.life()
 	got, err := s.redis.Do(ctx, s.redis.B().Fcall().Function("xcord_resume_claim").Numkeys(1).Key(key(session)).
 		Arg(owner, s.cfg.Gateway, life).Build()).ToArray()
 	if err != nil {

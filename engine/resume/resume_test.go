@@ -89,7 +89,7 @@ func TestStore_CheckpointsGoByThemselves(t *testing.T) {
 		}
 		return ms
 	}
-	if ms := life(); ms <= 0 || ms > a.cfg.Life.Milliseconds() {
+	if ms := life(); ms <= 0 || ms > a.cfg.Window.Milliseconds() {
 		t.Errorf("a checkpoint lives %d ms", ms)
 	}
 	if err := client.Do(t.Context(), client.B().Persist().Key(key("s")).Build()).Error(); err != nil {
@@ -104,6 +104,29 @@ func TestStore_CheckpointsGoByThemselves(t *testing.T) {
 	apply(t, b, ErrMissing, Write{Session: "s", Checkpoint: Checkpoint{State: []byte("2")}, Keep: true})
 	if _, ok, err := b.Claim(t.Context(), "s", "b"); ok || err != nil {
 		t.Errorf("claimed what is gone: %v, %v", ok, err)
+	}
+}
+
+// TestStore_KeepsWhatHoldsForAll: the latest note of each gateway, for as long as its checkpoints live.
+func TestStore_KeepsWhatHoldsForAll(t *testing.T) {
+	t.Parallel()
+	client, a, b := setup(t)
+	for _, note := range []string{"1-0", "2-0"} {
+		if err := a.Note(t.Context(), note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := func(gateway, want string) {
+		t.Helper()
+		if got, err := b.Noted(t.Context(), gateway); got != want || err != nil {
+			t.Errorf("of %s: %q, %v", gateway, got, err)
+		}
+	}
+	f("a", "2-0")
+	f("b", "")
+	ms, err := client.Do(t.Context(), client.B().Pttl().Key(noteKey("a")).Build()).AsInt64()
+	if err != nil || ms <= 0 || ms > a.Window().Milliseconds() {
+		t.Errorf("a note lives %d ms: %v", ms, err)
 	}
 }
 

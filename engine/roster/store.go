@@ -69,8 +69,8 @@ func (o *Outbox) Stop() { o.on.Stop(o.loops.Stop) }
 // Failed reports a relay that ended by itself.
 func (o *Outbox) Failed() <-chan error { return o.loops.Failed() }
 
-// Ready answers 503 when the log is away: ask before the transaction, so that nothing is changed that cannot be told.
-func (o *Outbox) Ready(ctx context.Context) error { return o.roster.log.Ping(ctx) }
+// Ready answers 503 when the log is away or takes no writes: ask before the transaction, so that nothing is changed that cannot be told.
+func (o *Outbox) Ready(ctx context.Context) error { return o.roster.log.Writable(ctx) }
 
 const insertOutbox = `
 INSERT INTO outbox (kind, aggregate, version, type, actor, guild, channel, "user", trace, body)

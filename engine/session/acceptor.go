@@ -20,6 +20,7 @@ import (
 var (
 	refusedOrigin  = metrics.NewCounter(`xcord_session_refused_total{reason="origin"}`)
 	refusedWaiting = metrics.NewCounter(`xcord_session_refused_total{reason="waiting"}`)
+	refusedOpen    = metrics.NewCounter(`xcord_session_refused_total{reason="open"}`)
 	refusedStopped = metrics.NewCounter(`xcord_session_refused_total{reason="stopped"}`)
 	closedTotal    = closeCounters()
 )
@@ -54,6 +55,7 @@ type Acceptor struct {
 	started bool
 	open    map[*Session]*guest
 	waiting map[netip.Prefix]int // connections without a session, by where they come from
+	all     map[netip.Prefix]int // all connections, by where they come from
 	idle    chan struct{}        // closed when stopped and nothing is open any more
 }
 
@@ -65,7 +67,7 @@ type guest struct {
 
 // NewAcceptor makes an Acceptor.
 func NewAcceptor(cfg Config, gw Gateway) *Acceptor {
-	a := &Acceptor{cfg: cfg.withDefaults(), gw: gw, open: map[*Session]*guest{}, waiting: map[netip.Prefix]int{}}
+	a := &Acceptor{cfg: cfg.withDefaults(), gw: gw, open: map[*Session]*guest{}, waiting: map[netip.Prefix]int{}, all: map[netip.Prefix]int{}}
 	a.upgrader = websocket.FastHTTPUpgrader{
 		// Both would be kept for the life of the connection. Frames of clients are small; the library writes none.
 		ReadBufferSize: 512, WriteBufferSize: 256,
@@ -152,6 +154,9 @@ func (a *Acceptor) Handle(ctx *fasthttp.RequestCtx) {
 
 func refuse(ctx *fasthttp.RequestCtx, status int, _ error) {
 	ctx.Response.Header.Set("Sec-Websocket-Version", "13")
+	if status == fasthttp.StatusTooManyRequests || status == fasthttp.StatusServiceUnavailable {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "5")
+	}
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/json")
 	ctx.SetBodyString(`{"message":"` + strconv.Itoa(status) + ": " + fasthttp.StatusMessage(status) + `","code":0}`)
@@ -207,18 +212,32 @@ func (a *Acceptor) admit(addr netip.Prefix) (status int) {
 	case !a.started:
 		refusedStopped.Inc()
 		return fasthttp.StatusServiceUnavailable
-	case addr.IsValid() && a.waiting[addr] >= a.cfg.WaitingMax:
-		refusedWaiting.Inc()
+	case a.full(addr):
 		return fasthttp.StatusTooManyRequests
 	}
 	return 0
+}
+
+// full says whether an address has as many connections as it may. mu is held.
+func (a *Acceptor) full(addr netip.Prefix) bool {
+	switch {
+	case !addr.IsValid():
+		return false
+	case a.waiting[addr] >= a.cfg.WaitingMax:
+		refusedWaiting.Inc()
+		return true
+	case a.all[addr] >= a.cfg.OpenMax:
+		refusedOpen.Inc()
+		return true
+	}
+	return false
 }
 
 // serve runs in the goroutine that fasthttp gives to an upgraded connection, and which Stop waits for by the open map.
 func (a *Acceptor) serve(ws *websocket.Conn, info Info, addr netip.Prefix) {
 	s := newSession(a.cfg, a.gw, info, ws)
 	if !a.enter(s, addr) {
-		_ = s.conn.Close() // stopped between the upgrade and now
+		_ = s.conn.Close() // stopped between the upgrade and now, or many were upgraded at once
 		return
 	}
 	defer a.leave(s)
@@ -228,11 +247,12 @@ func (a *Acceptor) serve(ws *websocket.Conn, info Info, addr netip.Prefix) {
 func (a *Acceptor) enter(s *Session, addr netip.Prefix) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.started {
+	if !a.started || a.full(addr) {
 		return false
 	}
 	a.open[s] = &guest{addr: addr, waits: true}
 	a.waiting[addr]++
+	a.all[addr]++
 	s.begun = func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -255,7 +275,11 @@ func (a *Acceptor) settle(g *guest) {
 func (a *Acceptor) leave(s *Session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.settle(a.open[s])
+	g := a.open[s]
+	a.settle(g)
+	if a.all[g.addr]--; a.all[g.addr] == 0 {
+		delete(a.all, g.addr)
+	}
 	delete(a.open, s)
 	if !a.started && len(a.open) == 0 {
 		close(a.idle)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -35,9 +36,9 @@ type Config struct {
 	QueueMax, QueueBytesMax int
 	// Origins are those that a browser may connect from besides the gateway's own host; "*" allows all.
 	Origins []string
-	// WaitingMax bounds the connections without a session from one IPv4 address or IPv6 /64 (default 4096); loopback is
-	// exempt.
-	WaitingMax int
+	// WaitingMax bounds the connections without a session from one IPv4 address or IPv6 /64 (default 1024), and OpenMax all of them
+	// (default 4096); loopback is exempt.
+	WaitingMax, OpenMax int
 	// ReconnectSpread is over how long a stop spreads telling clients to reconnect (default 0: all at once).
 	ReconnectSpread time.Duration
 }
@@ -59,7 +60,10 @@ func (c Config) withDefaults() Config {
 		c.QueueBytesMax = 8 << 20
 	}
 	if c.WaitingMax == 0 {
-		c.WaitingMax = 4096
+		c.WaitingMax = 1024
+	}
+	if c.OpenMax == 0 {
+		c.OpenMax = 4096
 	}
 	return c
 }
@@ -75,7 +79,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("session %s %v is negative", name, d))
 		}
 	}
-	for name, n := range map[string]int{"queue": c.QueueMax, "queue bytes": c.QueueBytesMax, "waiting connections": c.WaitingMax} {
+	for name, n := range map[string]int{"queue": c.QueueMax, "queue bytes": c.QueueBytesMax, "waiting connections": c.WaitingMax, "open connections": c.OpenMax} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("session limit of %s %d is negative", name, n))
 		}
@@ -95,6 +99,8 @@ type Gateway interface {
 	Presence(ctx context.Context, s *Session, status string) error
 	// Members answers a request for members with s.Say.
 	Members(ctx context.Context, s *Session, in wire.RequestMembers) error
+	// Position is up to which entry of the log everything has been offered.
+	Position() bus.Position
 	// Checkpoint says from where the session could go on elsewhere, every now and then. It is called by the session's writing
 	// goroutine and must not block.
 	Checkpoint(s *Session, c Checkpoint)

@@ -162,7 +162,7 @@ func (s *Session) handle(payload []byte) error {
 			s.beat(now)
 			var seq *int64
 			if json.Unmarshal(f.D, &seq) == nil && seq != nil {
-				s.put(item{task: ack(*seq)})
+				s.put(item{task: ack{seq: *seq, behind: s.gw.Position()}})
 			}
 		}
 		s.frame(wire.OpHeartbeatACK, []byte("null"))

@@ -131,6 +131,8 @@ func (h *hall) Members(_ context.Context, s *Session, in wire.RequestMembers) er
 	return nil
 }
 
+func (h *hall) Position() bus.Position { return bus.Position{} }
+
 func (h *hall) Checkpoint(*Session, Checkpoint) {}
 
 func (h *hall) Detach(s *Session, resumable bool) {

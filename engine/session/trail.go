@@ -134,20 +134,22 @@ func (t *Trail) Locate(seq int64, since func(hub.Point) ([]hub.Record[[]*hub.Eve
 	if seq > t.seq && !t.restored {
 		return Place{}, ErrFuture
 	}
-	i := len(t.marks) - 1
-	for i >= 0 && t.marks[i].seq > seq {
-		i--
-	}
+	i := t.nearest(seq)
 	if i < 0 {
 		return Place{}, ErrLost
 	}
 	m := t.marks[i]
-	if m.to != nil {
-		told := hub.Diff(m.view, m.to)[:seq-m.seq]
-		return Place{Seq: seq, Point: m.point, View: hub.Walk(m.view, m.to, told)}, nil
-	}
-	place := Place{Seq: seq, Point: m.point, View: m.view}
+	place := m.place()
+	place.Seq = seq
 	if seq == m.seq {
+		return place, nil
+	}
+	if m.to != nil {
+		steps := hub.Diff(m.view, m.to)
+		if seq-m.seq > int64(len(steps)) {
+			return Place{}, ErrLost
+		}
+		place.View = hub.Walk(m.view, m.to, steps[:seq-m.seq])
 		return place, nil
 	}
 	if m.torn {
@@ -169,38 +171,57 @@ func (t *Trail) Locate(seq int64, since func(hub.Point) ([]hub.Record[[]*hub.Eve
 	return place, nil
 }
 
-// Checkpoint is a place from which the session can go on elsewhere: what the client has got beyond it can be counted off in the log.
-type Checkpoint struct {
+// Mark is a place to count from.
+type Mark struct {
 	Place
-	// AsOf is up to where Place.View is known to be what the log says. An entry behind it may have changed the view.
+	// AsOf is up to where View is known to be what the log says. An entry behind it may have changed the view.
 	AsOf bus.Position
-	// Torn means that nothing is known of what was dispatched behind the place: who has more than Seq cannot go on.
+	// Steps means that what was dispatched up to the next mark are the steps from View to the next one's.
+	Steps bool
+	// Torn means that nothing else is known of what was dispatched up to the next mark.
 	Torn bool
 }
 
-// Checkpoint is the latest mark that the client is known to have reached, or else the first. ok is false when there is none yet.
-func (t *Trail) Checkpoint() (c Checkpoint, ok bool) {
+// Checkpoint is from where a session can go on elsewhere: the latest mark that the client is known to have reached, and those behind
+// it that cannot be counted over. What the client has got beyond a mark can be counted off in the log.
+type Checkpoint []Mark
+
+// behindMax bounds the marks behind the first of a Checkpoint. Of more changes of the view within one heartbeat the latest are kept.
+const behindMax = 16
+
+// Checkpoint is nil when there is no mark yet.
+func (t *Trail) Checkpoint() Checkpoint {
 	if len(t.marks) == 0 {
-		return c, false
+		return nil
 	}
-	i := len(t.marks) - 1
-	for i > 0 && t.marks[i].seq > t.acked {
-		i--
-	}
-	m := t.marks[i]
-	c = Checkpoint{Place: Place{Seq: m.seq, Point: m.point, View: m.view}, AsOf: m.asOf, Torn: m.torn}
-	// The view has been the same up to the entry that brought the next one, or else up to the latest event.
-	until := t.last.Pos
-	for _, next := range t.marks[i+1:] {
-		if next.view != m.view || next.torn {
-			until = next.point.Pos.Previous()
-			break
+	first := max(0, t.nearest(t.acked))
+	marks := []mark{t.marks[first]}
+	for i, m := range t.marks[first+1:] {
+		// The latest of the soft ones saves counting from further back.
+		if !m.soft || first+1+i == len(t.marks)-1 {
+			marks = append(marks, m)
 		}
 	}
-	if c.AsOf.Less(until) {
-		c.AsOf = until
+	if n := len(marks); n > 1+behindMax {
+		marks[0].to, marks[0].torn = nil, true
+		marks = append(marks[:1], marks[n-behindMax:]...)
 	}
-	return c, true
+	c := make(Checkpoint, len(marks))
+	until := t.last.Pos
+	for i := len(marks) - 1; i >= 0; i-- {
+		m := marks[i]
+		if i < len(marks)-1 {
+			// The view has been the same up to the entry that brought the next one.
+			if next := marks[i+1]; next.view != m.view || next.torn {
+				until = next.point.Pos.Previous()
+			}
+		}
+		if until.Less(m.asOf) {
+			until = m.asOf
+		}
+		c[i] = Mark{Place: m.place(), AsOf: until, Torn: m.torn, Steps: m.to != nil && i < len(marks)-1}
+	}
+	return c
 }
 
 // ack notes what the client says to have. What was never sent is no news.
@@ -210,18 +231,66 @@ func (t *Trail) ack(seq int64) {
 	}
 }
 
-// Restore makes the Trail of a session that began elsewhere.
-func Restore(c Checkpoint) *Trail {
-	return &Trail{
-		seq: c.Seq, view: c.View, asOf: c.AsOf, acked: c.Seq, last: c.Point, restored: true,
-		marks: []mark{{seq: c.Seq, point: c.Point, view: c.View, asOf: c.AsOf, torn: c.Torn}},
+// reach sets a mark where the session stands when everything up to an entry has been offered to it. Without it the mark of a session
+// that gets little would be as old as its latest dispatches, and the log between there and now have to be read to go on elsewhere.
+func (t *Trail) reach(p bus.Position) {
+	at, n := hub.Behind(p), len(t.marks)
+	if n == 0 || t.marks[n-1].torn {
+		return
+	}
+	if at.Less(t.last) {
+		at = t.last
+	}
+	if t.asOf.Less(p) {
+		t.asOf = p
+	}
+	if last := &t.marks[n-1]; last.seq == t.seq {
+		last.point, last.asOf = at, t.asOf
+		return
+	}
+	t.push(mark{seq: t.seq, point: at, view: t.view, soft: true, asOf: t.asOf})
+}
+
+// Stand sets a mark where the session stands, for a Checkpoint that is the last.
+func (t *Trail) Stand() {
+	if n := len(t.marks); n > 0 && t.marks[n-1].seq < t.seq && !t.marks[n-1].torn {
+		t.push(mark{seq: t.seq, point: t.last, view: t.view, soft: true, asOf: t.asOf})
 	}
 }
 
-// Restored says whether the Trail is one of Restore's of which no place was found yet, and where it begins.
-func (t *Trail) Restored() (from Checkpoint, ok bool) {
-	if !t.restored {
-		return from, false
+// Restore makes the Trail of a session that began elsewhere.
+func Restore(c Checkpoint) *Trail {
+	last := c[len(c)-1]
+	t := &Trail{seq: last.Seq, view: last.View, asOf: last.AsOf, acked: c[0].Seq, last: last.Point, restored: true}
+	for i, m := range c {
+		restored := mark{seq: m.Seq, point: m.Point, view: m.View, asOf: m.AsOf, torn: m.Torn}
+		if m.Steps && i < len(c)-1 {
+			restored.to = c[i+1].View
+		}
+		t.marks = append(t.marks, restored)
 	}
-	return t.Checkpoint()
+	return t
 }
+
+// Restored says whether the Trail is one of Restore's of which no place was found yet.
+func (t *Trail) Restored() bool { return t.restored }
+
+// Nearest is the mark that the place of a number is counted from. ok is false when there is none.
+func (t *Trail) Nearest(seq int64) (m Mark, ok bool) {
+	i := t.nearest(seq)
+	if i < 0 {
+		return m, false
+	}
+	return Mark{Place: t.marks[i].place(), AsOf: t.marks[i].asOf, Torn: t.marks[i].torn, Steps: t.marks[i].to != nil}, true
+}
+
+// nearest is the index of the latest mark at or before a number, -1 when there is none.
+func (t *Trail) nearest(seq int64) int {
+	i := len(t.marks) - 1
+	for i >= 0 && t.marks[i].seq > seq {
+		i--
+	}
+	return i
+}
+
+func (m mark) place() Place { return Place{Seq: m.seq, Point: m.point, View: m.view} }

@@ -32,6 +32,7 @@ type world struct {
 	first  int64
 	// changed are the entries that changed the view of whoever was there.
 	changed []bus.Position
+	kept    Checkpoint // from some time ago
 }
 
 func (w *world) drawView() *hub.View {
@@ -133,18 +134,19 @@ func (w *world) compare(place Place, seq int64) {
 }
 
 // elsewhere goes on from a checkpoint with a number of the client's, and says whether that was possible. The owner of the ring refuses
-// what counts over a change of the view.
-func (w *world) elsewhere(seq int64) bool {
-	c, ok := w.trail.Checkpoint()
-	if !ok || seq < w.trail.acked {
+// what counts over a change of the view that the checkpoint does not know.
+func (w *world) elsewhere(c Checkpoint, seq int64) bool {
+	if c == nil {
 		return false
 	}
-	place, err := Restore(c).Locate(seq, w.ring.Since)
-	if err != nil {
+	trail := Restore(c)
+	from, ok := trail.Nearest(seq)
+	place, err := trail.Locate(seq, w.ring.Since)
+	if !ok || err != nil {
 		return false
 	}
 	for _, p := range w.changed {
-		if seq > c.Seq && c.AsOf.Less(p) && !place.Point.Pos.Less(p) {
+		if from.Point.Less(place.Point) && from.AsOf.Less(p) && !place.Point.Pos.Less(p) {
 			return false
 		}
 	}
@@ -154,13 +156,13 @@ func (w *world) elsewhere(seq int64) bool {
 
 // TestTrail_LocatesEveryNumber: after any history of events, changes of view, cuts and resumes, the place found from marks
 // and ring is the true one, or it is said to be lost; and lost it is only where the ring does not reach back. What is found from a
-// checkpoint alone is true as well.
+// checkpoint alone is true as well, also from one that is older than what came after it; and from the one of now everything is found.
 func TestTrail_LocatesEveryNumber(t *testing.T) {
 	t.Parallel()
-	found := 0
+	found, late := 0, 0
 	defer func() {
-		if found < 100 {
-			t.Errorf("only %d places were found elsewhere: the test tests nothing", found)
+		if found < 100 || late < 100 {
+			t.Errorf("only %d and %d places were found elsewhere: the test tests nothing", found, late)
 		}
 	}()
 	rapid.Check(t, func(t *rapid.T) {
@@ -190,6 +192,15 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 				w.change(hub.Before(w.pos), w.drawView(), w.pos, before)
 				w.deliver(events, before)
 			},
+			"beat": func(*rapid.T) {
+				w.trail.reach(w.pos)
+			},
+			"stand": func(*rapid.T) {
+				w.trail.Stand()
+			},
+			"checkpoint": func(*rapid.T) {
+				w.kept = w.trail.Checkpoint()
+			},
 			"ack": func(t *rapid.T) {
 				w.trail.ack(int64(rapid.IntRange(int(w.first), int(w.trail.Seq())+5).Draw(t, "acked")))
 			},
@@ -209,6 +220,7 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 				for behind < len(w.events) && !place.Point.Less(w.events[behind].Point) {
 					behind++
 				}
+				w.kept = nil // a resume tears the count
 				w.trail.rewind(place)
 				w.view = place.View
 				w.change(place.Point, w.drawView(), w.pos, behind)
@@ -219,8 +231,15 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 				if _, ok := w.check(seq); !ok && limit == 1<<20 && len(w.trail.marks) < marksMax {
 					t.Fatalf("%d of %d is lost, though the ring has everything", seq, w.trail.Seq())
 				}
-				if w.elsewhere(seq) {
+				c := w.trail.Checkpoint()
+				switch {
+				case w.elsewhere(c, seq):
 					found++
+				case limit == 1<<20 && seq >= c[0].Seq && !torn(c):
+					t.Fatalf("%d is not found from the checkpoint of now", seq)
+				}
+				if w.elsewhere(w.kept, seq) {
+					late++
 				}
 				if len(w.trail.marks) > marksMax {
 					t.Fatalf("%d marks", len(w.trail.marks))
@@ -229,6 +248,9 @@ func TestTrail_LocatesEveryNumber(t *testing.T) {
 		})
 	})
 }
+
+// torn says whether there were more changes than a checkpoint keeps.
+func torn(c Checkpoint) bool { return c[0].Torn && !c[0].Steps }
 
 func TestTrail_RefusesTheFutureAndTheBeginning(t *testing.T) {
 	t.Parallel()

@@ -189,6 +189,7 @@ func (c *Change) write(w *writer) error {
 	if err := w.change(c.Point, c.View, c.Point.Pos, c.Body); err != nil {
 		return fmt.Errorf("change view: %w", err)
 	}
+	w.checkpoint()
 	return nil
 }
 
@@ -197,17 +198,21 @@ var stepNames = [...]string{
 	hub.GuildLost: "GUILD_DELETE", hub.ChannelLost: "CHANNEL_DELETE", hub.GuildGained: "GUILD_CREATE", hub.ChannelGained: "CHANNEL_CREATE",
 }
 
-// ack is the last number that the client has, as its heartbeats say.
-type ack int64
+// ack is a heartbeat: the last number that the client has, and up to where everything had been offered when it came.
+type ack struct {
+	seq    int64
+	behind bus.Position
+}
 
 func (a ack) write(w *writer) error {
-	w.trail.ack(int64(a))
+	w.trail.reach(a.behind)
+	w.trail.ack(a.seq)
 	w.checkpoint()
 	return nil
 }
 
 func (w *writer) checkpoint() {
-	if c, ok := w.trail.Checkpoint(); ok {
+	if c := w.trail.Checkpoint(); c != nil {
 		w.s.gw.Checkpoint(w.s, c)
 	}
 }

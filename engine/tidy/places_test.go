@@ -47,6 +47,7 @@ const (
 // is added here together with a decision record that says what it saves, what it weighs and how we would leave it.
 var thirdParties = map[string][]string{
 	"github.com/redis/rueidis":               {"engine/redis", "engine/bus", "engine/presence", "engine/resume", "engine/limit", "engine/roster"},
+	"github.com/sony/gobreaker/v2":           {"engine/bus", "engine/rest"},
 	"github.com/jackc/pgx/v5":                {"engine/postgres", "engine/harness", storeFiles},
 	"github.com/pressly/goose/v3":            {"engine/postgres"},
 	"github.com/valyala/fasthttp":            {"engine/rest", "engine/session"},
@@ -59,7 +60,7 @@ var thirdParties = map[string][]string{
 	"github.com/cenkalti/backoff/v5":         {anywhere},
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
 	"golang.org/x/sync":                      {anywhere},
-	"golang.org/x/crypto":                    {"engine/token", "services/auth"},
+	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
 	"golang.org/x/text":                      {"services/auth"},
 
 	"github.com/bwmarrin/discordgo": {},

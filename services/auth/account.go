@@ -180,7 +180,7 @@ func (s *Service) preparePassword(c *rest.Call, old, next string) (*newPassword,
 	if err != nil {
 		return nil, err
 	}
-	ok, _, err := s.hasher.verify(c.Context(), a.Password, old)
+	ok, _, err := s.verify(c, a, a.Username, old)
 	if err != nil {
 		return nil, err
 	}

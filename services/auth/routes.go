@@ -2,14 +2,15 @@ package auth
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/xcord/xcord/engine/rest"
 )
 
 // Routes is what the service offers. It consumes no events.
 var Routes = rest.Table[*Service]{
-	rest.POST("/auth/register", (*Service).register, rest.Public(), rest.Status(http.StatusCreated)),
-	rest.POST("/auth/login", (*Service).login, rest.Public()),
+	rest.POST("/auth/register", (*Service).register, rest.Public(), rest.Status(http.StatusCreated), rest.Limit(10, time.Hour)),
+	rest.POST("/auth/login", (*Service).login, rest.Public(), rest.Limit(60, time.Minute)),
 	rest.POST("/auth/refresh", (*Service).refresh, rest.Public()),
 	rest.POST("/auth/logout", (*Service).logout, rest.UsersOnly()),
 	rest.GET("/auth/sessions", (*Service).listSessions, rest.UsersOnly()),

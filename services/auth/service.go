@@ -31,6 +31,7 @@ import (
 
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
@@ -70,6 +71,9 @@ type Config struct {
 	// HashWait is how long a request waits for a slot before it is told to come back; default 500 ms.
 	HashWait time.Duration
 
+	// GuessesPerAccount and GuessesPerAddr are how many wrong passwords may be given in 15 min; default 10 and 50.
+	GuessesPerAccount, GuessesPerAddr int
+
 	// ApplicationsMax is how many applications one person may own; default 50.
 	ApplicationsMax int
 }
@@ -89,6 +93,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HashWait == 0 {
 		c.HashWait = 500 * time.Millisecond
+	}
+	if c.GuessesPerAccount == 0 {
+		c.GuessesPerAccount = 10
+	}
+	if c.GuessesPerAddr == 0 {
+		c.GuessesPerAddr = 50
 	}
 	if c.ApplicationsMax == 0 {
 		c.ApplicationsMax = 50
@@ -112,25 +122,31 @@ func (c Config) Validate() error {
 	if c.HashSlots < 0 || c.ApplicationsMax < 0 {
 		errs = append(errs, errors.New("auth: HashSlots and ApplicationsMax must not be negative"))
 	}
+	if c.GuessesPerAccount < 0 || c.GuessesPerAddr < 0 {
+		errs = append(errs, errors.New("auth: GuessesPerAccount and GuessesPerAddr must not be negative"))
+	}
 	return errors.Join(errs...)
 }
 
-// Deps are what the service works with. All are required.
+// Deps are what the service works with. All but Limiter are required.
 type Deps struct {
 	Door   *identity.Door
 	Outbox *roster.Outbox
 	Pool   *Pool
 	IDs    *postgres.IDs
 	Minter *token.Minter
+	// Limiter counts wrong passwords; nil: nothing is limited.
+	Limiter *limit.Limiter
 }
 
 // Service is the auth service of one process. Its handlers are safe for concurrent use.
 type Service struct {
-	config Config
-	deps   Deps
-	store  store
-	hasher *hasher
-	untold chan struct{} // has one element when the end of a session is to be announced soon
+	config  Config
+	deps    Deps
+	store   store
+	hasher  *hasher
+	guesses guesses
+	untold  chan struct{} // has one element when the end of a session is to be announced soon
 
 	on    life.Switch
 	loops life.Loops
@@ -144,7 +160,7 @@ func New(config Config, deps Deps) *Service {
 	config = config.withDefaults()
 	return &Service{
 		config: config, deps: deps, store: store{deps.Pool},
-		hasher: newHasher(config.HashSlots, config.HashWait),
+		hasher: newHasher(config.HashSlots, config.HashWait), guesses: newGuesses(config, deps.Limiter),
 		untold: make(chan struct{}, 1),
 	}
 }

@@ -77,7 +77,7 @@ func newMachine(t *testing.T) *machine {
 // start runs the binary and returns when it is ready.
 func (m *machine) start(t *testing.T) {
 	t.Helper()
-	m.cmd = exec.Command(m.binary, "--data", m.data, "--addr", m.addr, "--admin-addr", m.admin, "--registration", "open")
+	m.cmd = exec.Command(m.binary, "--data", m.data, "--addr", m.addr, "--admin-addr", m.admin, "--registration", "open", "--limits", "off")
 	m.cmd.Stdout, m.cmd.Stderr = m.output, m.output
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // should the test process die first
 	if err := m.cmd.Start(); err != nil {

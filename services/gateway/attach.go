@@ -52,6 +52,9 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err != nil {
 		return err
 	}
+	if err := s.allowStart(ctx, who.User); err != nil {
+		return err
+	}
 	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
@@ -199,17 +202,21 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 
 // locate finds where the client stands, and refuses when there would be too much to replay.
 func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Place, error) {
-	from, elsewhere := r.trail.Restored()
+	from, ok := r.trail.Nearest(seq)
+	if !ok {
+		return from.Place, session.ErrLost
+	}
+	elsewhere := r.trail.Restored()
 	if elsewhere {
-		if err := s.meet(ctx, from); err != nil {
-			return session.Place{}, err
+		if err := s.meet(ctx, from.Point); err != nil {
+			return from.Place, err
 		}
 	}
 	place, err := r.trail.Locate(seq, s.core.since)
 	if err != nil {
 		return place, err
 	}
-	if elsewhere && seq > from.Seq && !s.core.steady(from, place.Point.Pos) {
+	if elsewhere && from.Point.Less(place.Point) && !s.core.steady(from, place.Point.Pos) {
 		return place, session.ErrLost
 	}
 	records, ok := s.core.since(place.Point)
@@ -229,7 +236,7 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 
 // meet brings this gateway to where a session is that began elsewhere: forward to what the client may have got there, and back to
 // the place from which that is counted.
-func (s *Service) meet(ctx context.Context, from session.Checkpoint) error {
+func (s *Service) meet(ctx context.Context, from hub.Point) error {
 	last, err := s.deps.Log.Last(ctx)
 	if err != nil {
 		return err
@@ -237,7 +244,7 @@ func (s *Service) meet(ctx context.Context, from session.Checkpoint) error {
 	if err := s.deps.Tail.WaitFor(ctx, last); err != nil {
 		return err
 	}
-	return s.reach(ctx, from.Point)
+	return s.reach(ctx, from)
 }
 
 // forsake gives up a session that could not begin.
@@ -464,23 +471,22 @@ func (c *core) sees(sub *session.Session, guild id.ID) (*roster.Guild, bool) {
 	return c.guilds[guild].guild, true
 }
 
-func (c *core) detach(sub *session.Session) {
+// detach returns the session that was attached, nil when there was none.
+func (c *core) detach(sub *session.Session) *record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st, attached := c.seats[sub]; attached {
+	st, attached := c.seats[sub]
+	if attached {
 		delete(c.seats, sub)
 		c.hub.Detach(st.record.user, sub)
 	}
+	return st.record
 }
 
 // Detach ends a connection's part in a session.
 func (s *Service) Detach(sub *session.Session, resumable bool) {
-	s.core.detach(sub)
-	if r := s.desk.of(sub); r != nil && resumable {
-		// Whoever claims the session meanwhile waits for this connection to be done, and writes after it.
-		if c, ok := r.trail.Checkpoint(); ok {
-			s.saver.put(s.keep(r, c))
-		}
+	if r := s.core.detach(sub); r != nil {
+		s.leave(r)
 	}
 	r := s.desk.leave(sub, resumable, s.cfg.Now())
 	if r == nil || resumable {
@@ -490,6 +496,19 @@ func (s *Service) Detach(sub *session.Session, resumable bool) {
 	defer cancel()
 	s.end(ctx, r)
 	s.show(ctx, r)
+}
+
+// leave writes down where a session stands to which nothing more is sent. Whoever claims it waits for the connection to be done, and
+// writes after it; one that has been given away or has ended is refused by Redis or by the saver.
+func (s *Service) leave(r *record) {
+	r.trail.Stand()
+	if c := r.trail.Checkpoint(); c != nil {
+		e := s.keep(r, c)
+		e.whole = true
+		s.saver.put(e)
+	} else {
+		s.saver.forgive(r)
+	}
 }
 
 // statusOf is what a client shows as that says so; one that says nothing is online.

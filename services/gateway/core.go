@@ -43,6 +43,7 @@ type core struct {
 	pos    bus.Position
 	guilds map[id.ID]*copied
 	seats  map[*session.Session]seat
+	owe    func(r *record, p bus.Position) // told of each change of a view that is handed out
 }
 
 // seat is what the core knows of an attached session.
@@ -51,13 +52,14 @@ type seat struct {
 	paint  painter
 }
 
-func newCore(ringMax, ringBytesMax int) *core {
+func newCore(ringMax, ringBytesMax int, owe func(*record, bus.Position)) *core {
 	return &core{
 		hub:    hub.New(),
 		ring:   hub.NewRing[[]*hub.Event](bus.Position{}, ringMax, ringBytesMax),
 		cold:   hub.NewRing[bus.Entry](bus.Position{}, coldMax, coldBytesMax),
 		guilds: map[id.ID]*copied{},
 		seats:  map[*session.Session]seat{},
+		owe:    owe,
 	}
 }
 
@@ -65,6 +67,13 @@ func (c *core) sessions() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.hub.Len()
+}
+
+// position is up to which entry everything has been offered.
+func (c *core) position() bus.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pos
 }
 
 // since reads the ring from a place on.
@@ -301,7 +310,9 @@ func (c *core) review(user, guild id.ID, cp *copied, was *roster.Guild) {
 		changesTotal.Inc()
 		next := v.With(guild, class)
 		c.hub.Change(sub, next)
-		s.Change(&session.Change{Point: hub.Before(c.pos), View: next, Body: st.paint.steps(was, one(is, m, class))})
+		if s.Change(&session.Change{Point: hub.Before(c.pos), View: next, Body: st.paint.steps(was, one(is, m, class))}) {
+			c.owe(st.record, c.pos)
+		}
 	})
 }
 

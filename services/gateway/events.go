@@ -58,6 +58,9 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 		}
 		s.core.replace(e.Guild, state)
 	}
+	if e.Version > 0 {
+		s.saver.turn(e.Pos)
+	}
 	if e.Type == wire.UserDeleted {
 		s.revoked(identity.Revoked{User: e.User, Session: identity.AllSessions})
 	}

@@ -29,7 +29,7 @@ var (
 // peer may be gone already. Beyond it the session is claimed all the same, from the checkpoint that is there.
 const releaseWait = 3 * time.Second
 
-// kept is a session as it stands in Redis, but for the view.
+// kept is a session as it stands in Redis, but for the view at the first mark.
 type kept struct {
 	Epoch   string          `json:"epoch"`
 	User    id.ID           `json:"user"`
@@ -39,51 +39,90 @@ type kept struct {
 	Shard   *[2]int         `json:"shard,omitempty"`
 	Large   int             `json:"large"`
 	Status  presence.Status `json:"status"`
+	// Gateway is who wrote this: its note says up to where the view of the last mark is known.
+	Gateway string `json:"gateway"`
+	keptMark
+	Behind []keptMark `json:"behind,omitempty"`
+}
 
+// keptMark is a session.Mark. View is what has changed since the mark before.
+type keptMark struct {
 	Seq   int64  `json:"seq"`
 	Entry string `json:"entry"`
 	Index int    `json:"index"`
 	AsOf  string `json:"as_of"`
+	Steps bool   `json:"steps,omitempty"`
 	Torn  bool   `json:"torn,omitempty"`
+	View  []byte `json:"view,omitempty"`
+}
+
+func keepMark(m session.Mark) keptMark {
+	return keptMark{Seq: m.Seq, Entry: m.Point.Pos.String(), Index: m.Point.Index, AsOf: m.AsOf.String(), Steps: m.Steps, Torn: m.Torn}
+}
+
+func (k keptMark) mark(view *hub.View) (m session.Mark, err error) {
+	m = session.Mark{Place: session.Place{Seq: k.Seq, Point: hub.Point{Index: k.Index}, View: view}, Steps: k.Steps, Torn: k.Torn}
+	if m.Point.Pos, err = bus.ParsePosition(k.Entry); err != nil {
+		return m, err
+	}
+	m.AsOf, err = bus.ParsePosition(k.AsOf)
+	return m, err
 }
 
 // keep makes what is to be written of a session.
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
 	status, login := s.desk.said(r)
-	return &errand{record: r, view: c.View, state: encode(kept{
+	k := kept{
 		Epoch: s.epoch, User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
-		Large: r.shape.large, Status: status,
-		Seq: c.Seq, Entry: c.Point.Pos.String(), Index: c.Point.Index, AsOf: c.AsOf.String(), Torn: c.Torn,
-	})}
+		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), keptMark: keepMark(c[0]),
+	}
+	for i, m := range c[1:] {
+		behind := keepMark(m)
+		if m.View != c[i].View {
+			behind.View = m.View.AppendChanges(nil, c[i].View)
+		}
+		k.Behind = append(k.Behind, behind)
+	}
+	last := c[len(c)-1]
+	return &errand{record: r, view: c[0].View, state: encode(k), asOf: last.AsOf, whole: last.Torn}
 }
 
 // parse makes the session of a checkpoint.
-func parse(name string, c resume.Checkpoint) (*record, error) {
+func parse(name string, c resume.Checkpoint, known bus.Position) (*record, error) {
 	var k kept
 	if err := json.Unmarshal(c.State, &k); err != nil {
 		return nil, fmt.Errorf("state of a session: %w", err)
 	}
-	entry, err := bus.ParsePosition(k.Entry)
+	view, err := (&hub.View{User: k.User, Bot: k.Bot, Intents: k.Intents}).Changed(c.View)
 	if err != nil {
 		return nil, err
 	}
-	asOf, err := bus.ParsePosition(k.AsOf)
-	if err != nil {
-		return nil, err
-	}
-	guilds, err := hub.ParseGuilds(c.View)
-	if err != nil {
-		return nil, err
-	}
-	view := &hub.View{User: k.User, Bot: k.Bot, Intents: k.Intents, Guilds: guilds}
-	return &record{
+	r := &record{
 		id: name, user: k.User, login: k.Login, status: k.Status, kept: view,
 		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
-		trail: session.Restore(session.Checkpoint{
-			Place: session.Place{Seq: k.Seq, Point: hub.Point{Pos: entry, Index: k.Index}, View: view}, AsOf: asOf, Torn: k.Torn,
-		}),
-	}, nil
+	}
+	var marks session.Checkpoint
+	for _, km := range append([]keptMark{k.keptMark}, k.Behind...) {
+		if len(km.View) > 0 {
+			if view, err = view.Changed(km.View); err != nil {
+				return nil, err
+			}
+		}
+		m, err := km.mark(view)
+		if err != nil {
+			return nil, err
+		}
+		marks = append(marks, m)
+	}
+	if last := &marks[len(marks)-1]; last.AsOf.Less(known) {
+		last.AsOf = known
+	}
+	r.trail = session.Restore(marks)
+	return r, nil
 }
+
+// Position is up to which entry of the log everything has been offered.
+func (s *Service) Position() bus.Position { return s.core.position() }
 
 // Checkpoint takes down from where an open session could go on elsewhere.
 func (s *Service) Checkpoint(sub *session.Session, c session.Checkpoint) {
@@ -127,6 +166,11 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if k.Epoch != epoch || epoch == "" {
 		return session.ErrInvalid
 	}
+	// Before the claim: what the other one notes after it, the checkpoint may not have any more.
+	known, err := s.knownTo(ctx, k.Gateway)
+	if err != nil {
+		return err
+	}
 	if owner != store.Gateway() {
 		s.demand(ctx, owner, name, seq)
 	}
@@ -137,7 +181,7 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if !ok {
 		return session.ErrInvalid
 	}
-	r, err := parse(name, c)
+	r, err := parse(name, c, known)
 	if err != nil {
 		slog.Warn("a session that was left behind cannot be read", "session", name, "err", err)
 		return session.ErrInvalid
@@ -145,6 +189,16 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	s.desk.adopt(r, s.cfg.Now())
 	adoptedTotal.Inc()
 	return nil
+}
+
+// knownTo is up to where all changes of views are in the checkpoints that a gateway has written. Whoever asks at the same time shares
+// the answer.
+func (s *Service) knownTo(ctx context.Context, gateway string) (bus.Position, error) {
+	note, err, _ := s.adopting.Do("note "+gateway, func() (any, error) { return s.deps.Resume.Noted(ctx, gateway) })
+	if err != nil || note == "" {
+		return bus.Position{}, err
+	}
+	return bus.ParsePosition(note.(string))
 }
 
 // handover is what gateways say to each other. Without From it is the answer.
@@ -266,12 +320,12 @@ func (s *Service) release(ctx context.Context, h handover) {
 			sub.Close(wire.CloseUnknown, "resumed elsewhere")
 			<-sub.Done() // within twice its CloseTimeout
 		}
-		c, ok := r.trail.Checkpoint()
+		c := r.trail.Checkpoint()
 		if place, err := r.trail.Locate(h.Seq, s.core.since); err == nil {
 			// Who has the session in memory knows it exactly, and nothing has to be counted.
-			c, ok = session.Checkpoint{Place: place, Torn: true}, true
+			c = torn(place)
 		}
-		if ok {
+		if c != nil {
 			if err := s.saver.sync(ctx, s.keep(r, c)); err != nil && ctx.Err() == nil {
 				slog.Warn("a session is let go without its last checkpoint", "session", h.Session, "err", err)
 			}
@@ -292,7 +346,7 @@ func (s *Service) taken(r *record) {
 // secure writes down, before a session goes on from a place, that nobody can count beyond it any more: what it is told now depends
 // on what it may see at present. The checkpoint that follows the opening undoes that.
 func (s *Service) secure(ctx context.Context, r *record, place session.Place) error {
-	err := s.saver.sync(ctx, s.keep(r, session.Checkpoint{Place: place, Torn: true}))
+	err := s.saver.sync(ctx, s.keep(r, torn(place)))
 	if errors.Is(err, resume.ErrTaken) {
 		return session.ErrInvalid
 	}
@@ -303,7 +357,12 @@ func (s *Service) secure(ctx context.Context, r *record, place session.Place) er
 // from this one.
 func (s *Service) announce(ctx context.Context, r *record) error {
 	view := &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
-	return s.saver.sync(ctx, s.keep(r, session.Checkpoint{Place: session.Place{Seq: -1, View: view}, Torn: true}))
+	return s.saver.sync(ctx, s.keep(r, torn(session.Place{Seq: -1, View: view})))
+}
+
+// torn is a checkpoint for who has exactly what is up to a place.
+func torn(place session.Place) session.Checkpoint {
+	return session.Checkpoint{{Place: place, Torn: true}}
 }
 
 // end deletes what is kept of a session that has ended.

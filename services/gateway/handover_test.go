@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"github.com/fasthttp/websocket"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -94,25 +96,138 @@ func TestGateway_LeavesNothingOfAnEndedLogin(t *testing.T) {
 	b.refusesElsewhere(s)
 }
 
-// TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees that no checkpoint knows of. Counted
-// with the view from before it, its number would be a later place, and what lies between would be lost without a word.
+// TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees, and the gateway was killed before it
+// had written that down. Counted with the view from before it, its number would be a later place, and what lies between would be lost
+// without a word.
 func TestGateway_RefusesToCountOverAChangeOfView(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	b.found()
 	s, _ := b.identify(alice, wire.IntentsAll)
 	b.flush()
+	b.noted()
+	restore := b.remember(s)
 	b.member(wire.MemberUpdated, alice, moderator)
 	b.say(bob, hidden, "seen by moderators")
 	s.dispatch("CHANNEL_CREATE")
 	s.dispatch("GUILD_MEMBER_UPDATE")
 	s.message()
 	b.abandon()
+	restore()
 	other := b.another(Config{})
 	for range 5 {
 		other.say(bob, general, "missed")
 	}
 	if other.resume(alice, s, s.seq).resumed() {
 		t.Error("the session was resumed")
+	}
+}
+
+// remember notes what is in Redis of a session and of its gateway, and returns how to bring that back.
+func (b *bundle) remember(s *socket) (restore func()) {
+	b.t.Helper()
+	kept := map[string]string{}
+	for _, key := range []string{"session:{" + s.session + "}", "sessions:{" + b.name + "}"} {
+		dump, err := b.admin.Do(b.t.Context(), b.admin.B().Dump().Key(key).Build()).ToString()
+		if err != nil {
+			b.t.Fatalf("%s: %v", key, err)
+		}
+		kept[key] = dump
+	}
+	return func() {
+		b.t.Helper()
+		for key, dump := range kept {
+			again := b.admin.B().Restore().Key(key).Ttl(0).SerializedValue(dump).Replace().Build()
+			if err := b.admin.Do(b.t.Context(), again).Error(); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestGateway_ResumesElsewhereBehindChangesOfView: what a session saw between two heartbeats changed, and the gateway was killed. Wherever
+// its client stands, also between the steps of a change, it gets what it has not got.
+func TestGateway_ResumesElsewhereBehindChangesOfView(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	var clients []*socket
+	names := []string{"MESSAGE_CREATE", "CHANNEL_CREATE", "GUILD_MEMBER_UPDATE", "MESSAGE_CREATE", "CHANNEL_DELETE", "GUILD_MEMBER_UPDATE", "MESSAGE_CREATE"}
+	for range names {
+		s, _ := b.identify(alice, wire.IntentsAll)
+		clients = append(clients, s)
+	}
+	b.say(bob, general, "before")
+	b.member(wire.MemberUpdated, alice, moderator)
+	b.say(bob, hidden, "seen by moderators")
+	b.member(wire.MemberUpdated, alice)
+	b.say(bob, general, "after")
+	for _, s := range clients {
+		for _, name := range names {
+			s.dispatch(name)
+		}
+	}
+	b.flush()
+	b.abandon()
+	other := b.another(Config{})
+	other.say(bob, general, "missed")
+	for had, s := range clients {
+		on := other.resume(alice, s, s.seq-int64(len(names)-1-had))
+		// What she may not see any more is not replayed, and what she has been told to see she is told not to.
+		var want []string
+		for i := had + 1; i < len(names); i++ {
+			switch names[i] {
+			case "CHANNEL_CREATE", "CHANNEL_DELETE":
+			case "MESSAGE_CREATE":
+				if i != 3 {
+					want = append(want, names[i])
+				}
+			default:
+				want = append(want, names[i])
+			}
+		}
+		if had >= 1 && had < 4 {
+			want = append([]string{"CHANNEL_DELETE"}, want...)
+		}
+		for _, name := range append(want, "MESSAGE_CREATE", "RESUMED") {
+			on.dispatch(name)
+		}
+	}
+}
+
+// TestGateway_ResumesElsewhereOverWhatChangedNothing: an entry that could have changed what a session saw did not, and that is known of
+// all sessions without a word of each.
+func TestGateway_ResumesElsewhereOverWhatChangedNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.flush()
+	b.cold(wire.RoleUpdated, bus.Entry{Guild: guild}, wire.RoleChangedPayload{Role: wire.Role{ID: moderator, Name: "mods", Position: 1}})
+	b.say(bob, general, "one")
+	s.dispatch("GUILD_ROLE_UPDATE")
+	s.message()
+	b.noted()
+	b.abandon()
+	other := b.another(Config{})
+	other.say(bob, general, "missed")
+	on := other.resume(alice, s, s.seq)
+	if got := on.message(); got != "missed" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// noted returns when the gateway's note tells of everything that could have changed a view.
+func (b *bundle) noted() {
+	b.t.Helper()
+	want := b.service.saver.known().String()
+	for {
+		switch got, err := b.service.deps.Resume.Noted(b.t.Context(), b.name); {
+		case err != nil:
+			b.t.Fatal(err)
+		case got == want:
+			return
+		}
+		runtime.Gosched()
 	}
 }

@@ -102,9 +102,9 @@ func (s *Service) past(ctx context.Context, e bus.Entry) ([]*hub.Event, error) {
 	return append(events, extra...), nil
 }
 
-// steady says whether what a session was told behind a checkpoint, up to an entry, can be counted off with the checkpoint's view and
-// the events as they are here: nothing may have changed what it saw, or how many events a change of a name was.
-func (c *core) steady(from session.Checkpoint, end bus.Position) bool {
+// steady says whether what a session was told behind a mark, up to an entry, can be counted off with the mark's view and the events
+// as they are here: nothing may have changed what it saw, or how many events a change of a name was.
+func (c *core) steady(from session.Mark, end bus.Position) bool {
 	c.mu.Lock()
 	records, ok := c.cold.Since(from.Point)
 	c.mu.Unlock()
@@ -121,8 +121,12 @@ func (c *core) steady(from session.Checkpoint, end bus.Position) bool {
 		switch e.Type {
 		case wire.UserUpdated:
 			renamed[e.User] = renamed[e.User] || counted
-		case wire.MemberJoined, wire.MemberRemoved, wire.UserDeleted:
+		case wire.MemberJoined, wire.MemberRemoved:
 			// Each guild of a renamed user is told; those that they were in at that time are not known any more.
+			if renamed[e.User] && from.View.Guilds[e.Guild] != nil {
+				return false
+			}
+		case wire.UserDeleted:
 			if renamed[e.User] {
 				return false
 			}

@@ -22,21 +22,17 @@ func (s *Service) getGateway(c *rest.Call, _ rest.None) (wire.Gateway, error) {
 	return wire.Gateway{URL: s.address(c)}, nil
 }
 
-// sessionStarts is what bots are told of how often they may identify in a day. Nothing is counted: what protects the
-// gateway is the limit of waiting connections.
-const sessionStarts = 1000
-
 func (s *Service) getGatewayBot(c *rest.Call, _ rest.None) (wire.GatewayBot, error) {
-	return wire.GatewayBot{
-		URL: s.address(c), Shards: 1,
-		SessionStartLimit: wire.SessionStartLimit{Total: sessionStarts, Remaining: sessionStarts, ResetAfter: 86_400_000, MaxConcurrency: 16},
-	}, nil
+	return wire.GatewayBot{URL: s.address(c), Shards: 1, SessionStartLimit: s.startLimit(c.Context(), c.User())}, nil
 }
 
-// address is where a client that asked here finds the WebSocket. Without a public URL there is no TLS in front.
+// address is where a client that asked here finds the WebSocket.
 func (s *Service) address(c *rest.Call) string {
 	if s.public != "" {
 		return s.public
+	}
+	if s.cfg.TLS {
+		return "wss://" + c.Host()
 	}
 	return "ws://" + c.Host()
 }

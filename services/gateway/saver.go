@@ -10,6 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/session"
@@ -39,12 +40,20 @@ type errand struct {
 	record *record
 	state  []byte
 	view   *hub.View
-	end    bool
-	done   []chan error // whoever waits for it; each has room for one
+	// asOf is up to where the checkpoint has every change of the view.
+	asOf bus.Position
+	// whole means that the session has got no change of its view beyond the checkpoint, and gets none before the next one is written.
+	whole bool
+	end   bool
+	done  []chan error // whoever waits for it; each has room for one
 }
 
 // saver writes checkpoints behind everybody's back. One goroutine writes, so what is put later is written later. Safe for concurrent
 // use; nothing but sync waits.
+//
+// A checkpoint is good for counting up to the first change of the view that it does not have. Most entries that could be one change the
+// view of few sessions or of none. So that not each of the others has to be written for it, there is a note for all sessions of this
+// gateway: up to where all changes are in the checkpoints. It is written behind them.
 type saver struct {
 	store  *resume.Store
 	taken  func(r *record) // another gateway has the session; must not block
@@ -55,13 +64,75 @@ type saver struct {
 	waiting  map[string]*errand
 	underway map[string]*errand
 	failing  bool
+	turned   bus.Position // the latest entry that could change a view, whose changes are all handed out
+	owed     map[*record]debt
+
+	// The writing goroutine's own: what was noted, and when.
+	noted   bus.Position
+	notedAt time.Time
 }
+
+// debt is what Redis does not know yet of a session: it knows the changes of its view up to saved, and not the one at last.
+type debt struct{ saved, last bus.Position }
 
 func newSaver(store *resume.Store, taken func(*record)) *saver {
 	return &saver{
 		store: store, taken: taken, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
-		waiting: map[string]*errand{}, underway: map[string]*errand{},
+		waiting: map[string]*errand{}, underway: map[string]*errand{}, owed: map[*record]debt{},
 	}
+}
+
+// owe says that a session is handed a change of its view. Whoever calls it calls turn for the entry later.
+func (v *saver) owe(r *record, p bus.Position) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	d, ok := v.owed[r]
+	if !ok {
+		d.saved = p.Previous()
+	}
+	d.last = p
+	v.owed[r] = d
+}
+
+// turn says that all sessions have been handed what an entry changes for them.
+func (v *saver) turn(p bus.Position) {
+	v.mu.Lock()
+	v.turned = p
+	v.mu.Unlock()
+	signal(v.wake)
+}
+
+// known is up to where all changes of views are in Redis.
+func (v *saver) known() bus.Position {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p := v.turned
+	for _, d := range v.owed {
+		if d.saved.Less(p) {
+			p = d.saved
+		}
+	}
+	return p
+}
+
+// note writes up to where all changes are known, when that is news or the last note gets old.
+func (v *saver) note(ctx context.Context) bool {
+	p, now := v.known(), time.Now()
+	if p == v.noted && now.Sub(v.notedAt) < v.store.Window()/4 {
+		return true
+	}
+	if err := v.store.Note(ctx, p.String()); err != nil {
+		return false // as the checkpoints will, which are told of
+	}
+	v.noted, v.notedAt = p, now
+	return true
+}
+
+// forgive forgets what is owed for a session that nobody can go on with.
+func (v *saver) forgive(r *record) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.owed, r)
 }
 
 // put replaces what was to be written of the session. An end is final.
@@ -70,10 +141,11 @@ func (v *saver) put(e *errand) {
 	before := v.waiting[e.record.id]
 	switch {
 	case e.record.ended && !e.end:
+		delete(v.owed, e.record)
 		for _, d := range e.done {
 			d <- session.ErrInvalid
 		}
-	case before == nil && len(v.waiting) >= errandsMax && len(e.done) == 0:
+	case before == nil && len(v.waiting) >= errandsMax && len(e.done) == 0 && !e.whole:
 		droppedTotal.Inc()
 	default:
 		if before != nil {
@@ -147,7 +219,7 @@ func (v *saver) flush(ctx context.Context) bool {
 	for {
 		batch, writes := v.next()
 		if len(batch) == 0 {
-			return true
+			return v.note(ctx)
 		}
 		start := time.Now()
 		errs := v.store.Apply(ctx, writes)
@@ -172,7 +244,7 @@ func (v *saver) next() (batch []*errand, writes []resume.Write) {
 		if !e.end {
 			w.State, w.Keep = e.state, e.record.kept == e.view
 			if !w.Keep {
-				w.View = e.view.AppendGuilds(nil)
+				w.View = e.view.AppendChanges(nil, nil)
 			}
 		}
 		savedBytes.Add(len(w.State) + len(w.View))
@@ -200,6 +272,7 @@ func (v *saver) finish(e *errand, err error) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.underway, e.record.id)
+	v.settle(e, err)
 	e.record.kept = nil
 	failed := err != nil && !errors.Is(err, resume.ErrTaken)
 	switch {
@@ -228,4 +301,17 @@ func (v *saver) finish(e *errand, err error) bool {
 		d <- err
 	}
 	return !failed
+}
+
+// settle notes what is not owed any more. mu is held.
+func (v *saver) settle(e *errand, err error) {
+	d, ok := v.owed[e.record]
+	switch {
+	case !ok, err != nil && !errors.Is(err, resume.ErrTaken):
+	case err != nil, e.whole, e.end, !e.asOf.Less(d.last):
+		delete(v.owed, e.record)
+	case d.saved.Less(e.asOf):
+		d.saved = e.asOf
+		v.owed[e.record] = d
+	}
 }

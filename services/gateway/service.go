@@ -22,6 +22,7 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
@@ -33,16 +34,19 @@ type Config struct {
 	Session session.Config
 	// PublicURL is how clients reach this gateway, http(s) or ws(s); empty: as the request did.
 	PublicURL string
+	// TLS says that the listener speaks it.
+	TLS bool
 	// RingMax and RingBytesMax bound the events that sessions can resume from (default 65,536 and 64 MiB).
 	RingMax, RingBytesMax int
-	// ResumeWindow is how long a session without a connection is kept (default 5 min), ResumeMax how many (default 65,536).
-	ResumeWindow time.Duration
-	ResumeMax    int
+	// ResumeMax is how many sessions without a connection are kept (default 65,536); for how long is the Window of Deps.Resume.
+	ResumeMax int
 	// PresenceGrace is how long a user whose connection broke still shows as online (default 10 s), so that a reconnect is not
 	// told to everybody.
 	PresenceGrace time.Duration
 	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
 	StartTimeout time.Duration
+	// StartsPerDay is how many sessions a user may begin in a day (default 1000), StartsAtOnce in 5 s (default 16).
+	StartsPerDay, StartsAtOnce int
 	// Now is the clock (default time.Now).
 	Now func() time.Time
 }
@@ -61,7 +65,8 @@ func (c Config) withDefaults() Config {
 	set(&c.RingMax, 1<<16)
 	set(&c.RingBytesMax, 64<<20)
 	set(&c.ResumeMax, 1<<16)
-	wait(&c.ResumeWindow, 5*time.Minute)
+	set(&c.StartsPerDay, 1000)
+	set(&c.StartsAtOnce, 16)
 	wait(&c.PresenceGrace, 10*time.Second)
 	wait(&c.StartTimeout, 10*time.Second)
 	if c.Now == nil {
@@ -73,10 +78,10 @@ func (c Config) withDefaults() Config {
 // Validate returns every mistake at once.
 func (c Config) Validate() error {
 	errs := []error{c.Session.Validate()}
-	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 {
+	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
-	if c.ResumeWindow < 0 || c.PresenceGrace < 0 || c.StartTimeout < 0 {
+	if c.PresenceGrace < 0 || c.StartTimeout < 0 {
 		errs = append(errs, errors.New("gateway: times must not be negative"))
 	}
 	if c.PublicURL != "" {
@@ -102,7 +107,7 @@ func socketURL(public string) (string, error) {
 	return "", fmt.Errorf("scheme %q is none of http, https, ws, wss", u.Scheme)
 }
 
-// Deps are what the gateway is built from. All are required.
+// Deps are what the gateway is built from. All but Limiter are required.
 type Deps struct {
 	Log *bus.Log
 	// Tail must be started before the gateway and stopped after it. New subscribes to it: whoever must have an entry earlier, like the
@@ -113,8 +118,10 @@ type Deps struct {
 	Presence *presence.Presence
 	// Door is asked for who a token belongs to, and tells when a login session ends.
 	Door *identity.Door
-	// Resume is where sessions are left for other gateways, for as long as ResumeWindow says.
+	// Resume is where sessions are left for other gateways, and says for how long; so long they are kept here, too.
 	Resume *resume.Store
+	// Limiter counts how often users begin sessions; nil: nothing is limited.
+	Limiter *limit.Limiter
 }
 
 // Service is the gateway of this process.
@@ -134,6 +141,8 @@ type Service struct {
 	reaching chan struct{} // whoever reads the past holds its one place
 	epoch    string        // of the log, when the gateway started
 
+	starts, concurrent *limit.Rule
+
 	on     life.Switch
 	loops  life.Loops
 	gauges *metrics.Set
@@ -143,7 +152,7 @@ type Service struct {
 func New(cfg Config, deps Deps) *Service {
 	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Presence == nil || deps.Door == nil ||
 		deps.Resume == nil {
-		panic("BUG: the gateway needs all of its deps")
+		panic("BUG: the gateway needs all of its deps but the limiter")
 	}
 	if err := cfg.Validate(); err != nil {
 		panic("BUG: gateway config: " + err.Error())
@@ -151,14 +160,17 @@ func New(cfg Config, deps Deps) *Service {
 	cfg = cfg.withDefaults()
 	s := &Service{
 		cfg: cfg, deps: deps,
-		core:     newCore(cfg.RingMax, cfg.RingBytesMax),
-		desk:     newDesk(cfg.ResumeWindow, cfg.ResumeMax),
+		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
 		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
 		typing:   make(chan []byte, typingMax),
 		letters:  newLetters(),
 		reaching: make(chan struct{}, 1),
+
+		starts:     limit.NewExact("session starts", cfg.StartsPerDay, startsWindow),
+		concurrent: limit.NewRule("session starts at once", cfg.StartsAtOnce, concurrentWindow),
 	}
 	s.saver = newSaver(deps.Resume, s.taken)
+	s.core = newCore(cfg.RingMax, cfg.RingBytesMax, s.saver.owe)
 	if cfg.PublicURL != "" {
 		s.public, _ = socketURL(cfg.PublicURL) // valid
 	}
@@ -239,5 +251,5 @@ func (s *Service) sweepOnce(ctx context.Context) {
 	for _, r := range s.desk.sweep(now, now.Add(-s.cfg.PresenceGrace)) {
 		s.show(ctx, r)
 	}
-	s.core.sweep(now, s.cfg.ResumeWindow)
+	s.core.sweep(now, s.deps.Resume.Window())
 }

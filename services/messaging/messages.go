@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -27,6 +28,14 @@ var (
 
 // flagsAllowed are the flags that an author may set; all others are the server's.
 const flagsAllowed = wire.FlagSuppressEmbeds | wire.FlagSuppressNotifications
+
+// exempt from slow mode is who has one of these.
+const exempt = perm.ManageChannels | perm.ManageMessages | perm.BypassSlowmode
+
+// bigGuild is from how many members on a guild's posts are the first to be refused when memory runs short: the number from which
+// the gateway protocol calls a guild large whatever a client says. The few of that size have most of the posts, and the many
+// small ones go on.
+const bigGuild = 250
 
 func mustText(c *wire.Channel) error {
 	if !c.Type.Texts() {
@@ -151,12 +160,21 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	if err != nil {
 		return nil, err
 	}
-	post := bus.Post{Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version}
+	post := bus.Post{
+		Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version,
+		Big: grant.Guild.MemberCount >= bigGuild,
+	}
 	if in.EnforceNonce && in.Nonce != "" {
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
 		post.NonceTTL = s.config.NonceTTL
 	}
+	if slow := grant.Channel.RateLimitPerUser; slow > 0 && grant.Perms&exempt == 0 {
+		post.Pause = time.Duration(slow) * time.Second
+	}
 	receipt, err := s.log.Publish(ctx, post)
+	if paused, ok := errors.AsType[*bus.PausedError](err); ok {
+		return nil, fault.New(fault.Slowmode).WithRetryAfter(paused.Left)
+	}
 	if err != nil {
 		return nil, err
 	}

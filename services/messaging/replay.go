@@ -3,13 +3,11 @@ package messaging
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
-	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -58,7 +56,7 @@ func (g *graves) drop(ctx context.Context, s store, at []bus.Position) ([]outcom
 			}
 		}
 		return apply(ctx, s, deletes)
-	}, func(l bus.Letter) bool { return l.Entry.Type != wire.MessageSent }, droppedTotal)
+	}, func(l bus.Letter) bool { return isChange(l.Entry) }, droppedTotal)
 }
 
 func apply(ctx context.Context, s store, entries []bus.Entry) error {
@@ -81,13 +79,9 @@ func (g *graves) settle(ctx context.Context, at []bus.Position, do func(context.
 	alone func(bus.Letter) bool, done *metrics.Counter,
 ) (out []outcome, err error) {
 	finished := map[bus.Position]bool{}
-	links, err := g.links(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, p := range at {
 		for try := 0; !finished[p]; try++ {
-			unit, err := g.unit(ctx, links, p, alone)
+			unit, err := g.unit(ctx, p, alone)
 			if err != nil {
 				return out, err
 			}
@@ -101,11 +95,7 @@ func (g *graves) settle(ctx context.Context, at []bus.Position, do func(context.
 			if failed == nil {
 				_, err := g.dead.Remove(ctx, positions(unit))
 				if errors.Is(err, bus.ErrWaiting) && try < unitTries {
-					// Something has come to wait meanwhile. What is applied is applied again, which changes nothing.
-					if links, err = g.links(ctx); err != nil {
-						return out, err
-					}
-					continue
+					continue // something has come to wait meanwhile; what is applied is applied again, which changes nothing
 				}
 				if err != nil {
 					return out, err
@@ -133,45 +123,9 @@ func positions(unit []bus.Letter) []bus.Position {
 	return out
 }
 
-// links is which dead letters are about the same messages, of those whose create is among them.
-type links struct {
-	about map[bus.Position][]id.ID
-	of    map[id.ID][]bus.Position
-}
-
-// links reads all dead letters and keeps of each only what it is about.
-func (g *graves) links(ctx context.Context) (links, error) {
-	l := links{about: map[bus.Position][]id.ID{}, of: map[id.ID][]bus.Position{}}
-	for after := (bus.Position{}); ; {
-		letters, next, err := g.dead.List(ctx, bus.LetterFilter{After: after, Limit: hasStep})
-		if err != nil {
-			return links{}, fmt.Errorf("link dead letters: %w", err)
-		}
-		for _, d := range letters {
-			if d.Undecoded != nil {
-				continue
-			}
-			messages := changed(d.Entry)
-			if message, ok := idOf(d.Entry.Pos); ok && d.Entry.Type == wire.MessageSent {
-				messages = []id.ID{message}
-				l.of[message] = []bus.Position{d.Entry.Pos} // stands before all that changes it
-			}
-			for _, m := range messages {
-				if d.Entry.Type != wire.MessageSent && len(l.of[m]) > 0 {
-					l.of[m] = append(l.of[m], d.Entry.Pos)
-				}
-			}
-			l.about[d.Entry.Pos] = messages
-		}
-		if next.IsZero() {
-			return l, nil
-		}
-		after = next
-	}
-}
-
-// unit is the letters that belong together with one, in the order of the log; none when it is not there any more.
-func (g *graves) unit(ctx context.Context, l links, at bus.Position, alone func(bus.Letter) bool) ([]bus.Letter, error) {
+// unit is the letters that belong together with one, in the order of the log; none when it is not there any more. They are looked for
+// from one to the next, and not among all: an order may be about very many.
+func (g *graves) unit(ctx context.Context, at bus.Position, alone func(bus.Letter) bool) ([]bus.Letter, error) {
 	first, ok, err := g.dead.Get(ctx, at)
 	if err != nil || !ok {
 		return nil, err
@@ -180,26 +134,36 @@ func (g *graves) unit(ctx context.Context, l links, at bus.Position, alone func(
 		return []bus.Letter{first}, nil
 	}
 	in := map[bus.Position]bool{at: true}
-	for todo := []bus.Position{at}; len(todo) > 0; todo = todo[1:] {
-		for _, m := range l.about[todo[0]] {
-			for _, p := range l.of[m] {
-				if !in[p] {
-					in[p] = true
-					todo = append(todo, p)
-				}
-			}
-		}
-	}
-	unit := make([]bus.Letter, 0, len(in))
-	for p := range in {
-		letter, ok, err := g.dead.Get(ctx, p)
+	unit := []bus.Letter{first}
+	for i := 0; i < len(unit); i++ {
+		others, err := g.related(ctx, unit[i])
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			unit = append(unit, letter)
+		for _, l := range others {
+			if !in[l.Entry.Pos] {
+				in[l.Entry.Pos] = true
+				unit = append(unit, l)
+			}
 		}
 	}
 	slices.SortFunc(unit, func(a, b bus.Letter) int { return a.Entry.Pos.Compare(b.Entry.Pos) })
 	return unit, nil
+}
+
+// related are the creates that a letter waits for, or what waits for a create.
+func (g *graves) related(ctx context.Context, l bus.Letter) (letters []bus.Letter, err error) {
+	if l.Behind.IsZero() {
+		return g.dead.Waiting(ctx, l.Entry.Pos)
+	}
+	for _, message := range changed(l.Entry) {
+		create, ok, err := g.dead.Get(ctx, bus.PositionOf(message))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			letters = append(letters, create)
+		}
+	}
+	return letters, nil
 }

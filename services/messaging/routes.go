@@ -1,13 +1,17 @@
 package messaging
 
-import "github.com/xcord/xcord/engine/rest"
+import (
+	"time"
+
+	"github.com/xcord/xcord/engine/rest"
+)
 
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
-	rest.POST("/channels/{channel}/messages", (*Service).createMessage),
+	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Limit(5, 5*time.Second)),
 	rest.GET("/channels/{channel}/messages", (*Service).listMessages),
 	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage),
-	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage),
+	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
-	rest.POST("/channels/{channel}/typing", (*Service).startTyping),
+	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

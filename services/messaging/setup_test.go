@@ -51,6 +51,7 @@ const (
 type bundle struct {
 	t      testing.TB
 	client rueidis.Client
+	admin  rueidis.Client // of the same Redis
 	log    *bus.Log
 	pool   *pgxpool.Pool
 	roster *roster.Roster
@@ -62,13 +63,19 @@ type bundle struct {
 
 func setup(t testing.TB, config Config) *bundle {
 	t.Helper()
+	return setupOn(t, config, harness.Postgres(t))
+}
+
+// setupOn is setup with a Postgres of the test's own choice.
+func setupOn(t testing.TB, config Config, postgresURL string) *bundle {
+	t.Helper()
 	server := harness.Redis(t)
-	b := &bundle{t: t, client: connect(t, server.URL())}
+	b := &bundle{t: t, client: connect(t, server.URL()), admin: connect(t, server.AdminURL())}
 	b.log = bus.Open(b.client, bus.Config{})
-	if err := b.log.Install(t.Context(), connect(t, server.AdminURL())); err != nil {
+	if err := b.log.Install(t.Context(), b.admin); err != nil {
 		t.Fatal(err)
 	}
-	b.pool = openPool(t, harness.Postgres(t))
+	b.pool = openPool(t, postgresURL)
 	b.roster = roster.New(b.log)
 	b.outbox = roster.NewOutbox(b.roster, b.pool)
 	b.tail = bus.NewTail(b.log, func(ctx context.Context) (bus.Position, error) { return b.svc.Checkpoint(ctx) })
@@ -189,8 +196,9 @@ func (b *bundle) everyone(version int64, perms perm.Bits) {
 
 // answer is what a request came to.
 type answer struct {
-	status int
-	body   []byte
+	status     int
+	retryAfter string
+	body       []byte
 }
 
 func (a answer) code() int {
@@ -232,7 +240,7 @@ func do(t testing.TB, base string, user id.ID, method, path string, body any) an
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{status: resp.StatusCode, body: raw}
+	return answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), body: raw}
 }
 
 func path(channel id.ID, message ...id.ID) string {

@@ -80,6 +80,15 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	return nil
 }
 
+// pass moves the checkpoint past entries that are dead letters now. After a batch that was stored it is there already.
+func (w *writer) pass(ctx context.Context, to bus.Position) error {
+	if !w.held.mark.Less(to) {
+		return nil
+	}
+	_, err := w.held.commit(ctx, &batch{first: to, last: to})
+	return err
+}
+
 // isData says that an entry is at fault, and not Postgres.
 func isData(err error) bool {
 	var m *malformed

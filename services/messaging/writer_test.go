@@ -327,3 +327,38 @@ func TestWriter_StoresOnceWhatIsDeliveredTwice(t *testing.T) {
 		t.Errorf("stored: %d rows, %d of them the right one", all, kept)
 	}
 }
+
+// TestWriter_IsDoneWithPoison: what is set aside is behind the checkpoint, also when nothing comes after it.
+func TestWriter_IsDoneWithPoison(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.sicken()
+	if err := b.svc.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []func(){
+		func() { b.post(wire.CreateMessage{Content: "poison"}) },
+		func() { // behind its create
+			m := b.letters()[0].Entry.Pos
+			b.message(b.do(memberID, "PATCH", path(generalID, bus.MessageID(m)), wire.EditMessage{Content: wire.Some("edited")}))
+		},
+		func() {
+			// An entry that this binary cannot read.
+			add := b.client.B().Xadd().Key("ev:{s00}").Id("*").FieldValue().FieldValue("format", "9").Build()
+			if err := b.client.Do(t.Context(), add).Error(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		have := len(b.letters())
+		last()
+		b.stored()
+		eventually(t, func() bool { return b.svc.overlay.stats().ops == 0 })
+		if n := len(b.letters()); n != have+1 {
+			t.Errorf("%d dead letters, want %d", n, have+1)
+		}
+	}
+	if got := b.history(""); len(got) != 1 || got[0] != "edited" {
+		t.Errorf("the history: %v", got)
+	}
+}

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"path/filepath"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/rest"
@@ -42,8 +44,14 @@ func (n *Node) build(ctx context.Context) error {
 	}
 	n.houses.Add("keys", token.NewWatch(n.keysDir, s.keysEvery(), sh.keys, verifier, minter))
 	door := identity.New(identity.Deps{Tokens: verifier, Roster: sh.roster, Log: sh.bus})
-	n.rest = rest.New(rest.Config{Addr: s.Addr, Internal: !s.Runs(Gateway)},
-		rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Log: n.log})
+	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
+	name := rand.Text()
+	sh.limiter = n.newLimiter(name)
+	config, err := n.listener()
+	if err != nil {
+		return err
+	}
+	n.rest = rest.New(config, rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Limiter: sh.limiter, Log: n.log})
 
 	// The roster moves before everybody who relies on it.
 	from := sh.bus.Last
@@ -74,10 +82,40 @@ func (n *Node) build(ctx context.Context) error {
 	n.houses.Add("trimmer", bus.NewTrimmer(sh.bus))
 	n.houses.Add("identity", door)
 	if s.Runs(Gateway) {
-		n.buildGateway(door)
+		n.buildGateway(door, name)
 	}
 	n.houses.Add("rest", n.rest)
 	return nil
+}
+
+// newLimiter is nil when nothing is to be limited. It is started where requests are counted: with the gateway.
+func (n *Node) newLimiter(name string) *limit.Limiter {
+	if n.settings.Limits == "off" {
+		return nil
+	}
+	return limit.New(n.shared.volatile, limit.Config{Gateway: name})
+}
+
+// listener is who may come to the public listener, and how.
+func (n *Node) listener() (rest.Config, error) {
+	s := n.settings
+	dir, err := s.dataDir()
+	if err != nil {
+		return rest.Config{}, err
+	}
+	proxies, err := prefixes(s.TrustedProxies)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	exempt, err := prefixes(s.LimitExempt)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	return rest.Config{
+		Addr: s.Addr, Internal: !s.Runs(Gateway), Proxies: proxies, Exempt: exempt, Origins: s.Origins, TLS: s.tls(filepath.Join(dir, "acme")),
+		ReadTimeout: s.ReadTimeout, ConnectionsPerAddrMax: s.LimitConnections,
+		Limits: rest.Limits{UserPerSecond: s.LimitUser, AddrMax: s.LimitAddress, InvalidMax: s.LimitInvalid},
+	}, nil
 }
 
 // buildCold makes the services whose changes are rows first, and the outbox between those and the log.
@@ -121,8 +159,8 @@ func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token
 	if n.settings.registrationOpen() {
 		mode = auth.RegistrationOpen
 	}
-	service := auth.New(auth.Config{Registration: mode},
-		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter})
+	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
+		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil
@@ -144,18 +182,20 @@ func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
 	return pool, nil
 }
 
-func (n *Node) buildGateway(door *identity.Door) {
-	sh := &n.shared
-	// A gateway that comes back is another one: what its predecessor left behind must run out, or be claimed.
-	name := rand.Text()
+func (n *Node) buildGateway(door *identity.Door, name string) {
+	s, sh := n.settings, &n.shared
 	sessions := session.Config{
-		HeartbeatInterval: n.settings.HeartbeatInterval, IdentifyTimeout: n.settings.IdentifyTimeout, WriteTimeout: n.settings.SlowTimeout,
+		Origins: s.Origins, OpenMax: s.LimitConnections,
+		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 	}
-	service := gateway.New(gateway.Config{PublicURL: n.settings.PublicURL, Session: sessions}, gateway.Deps{
-		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door,
+	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
 		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
 	})
+	if sh.limiter != nil {
+		n.houses.Add("limits", sh.limiter)
+	}
 	n.houses.Add(Gateway, service)
 	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
@@ -61,6 +62,7 @@ type shared struct {
 	roster   *roster.Roster
 	outbox   *roster.Outbox
 	keys     token.Keys
+	limiter  *limit.Limiter // nil: nothing is limited
 }
 
 // New makes a node of valid settings. It does no I/O.
@@ -219,7 +221,7 @@ func (n *Node) openShared(ctx context.Context) error {
 			return err
 		}
 	}
-	sh.bus = bus.Open(client, bus.Config{})
+	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
 	if err := n.prepareRedis(ctx); err != nil {
 		return err
 	}
@@ -231,6 +233,7 @@ func (n *Node) openShared(ctx context.Context) error {
 	}
 	sh.roster = roster.New(sh.bus)
 	n.health.Add("redis", sh.bus.Ping)
+	n.health.Add("redis-memory", sh.bus.Pressed)
 	return nil
 }
 
@@ -264,6 +267,9 @@ func (n *Node) prepareRedis(ctx context.Context) error {
 		volatile = n.shared.volatile
 	}
 	if err := presence.Install(ctx, volatile); err != nil {
+		return err
+	}
+	if err := limit.Install(ctx, volatile); err != nil {
 		return err
 	}
 	return resume.Install(ctx, volatile)
@@ -315,6 +321,9 @@ func Version() string {
 // Greet tells whoever started the process what to do next.
 func (n *Node) Greet(out io.Writer) {
 	base := "http://" + n.Addr()
+	if n.settings.tls("") != nil {
+		base = "https://" + n.Addr()
+	}
 	lines := []string{
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}

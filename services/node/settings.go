@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/rest"
 )
 
 // The services that a process can run.
@@ -45,9 +47,29 @@ type Settings struct {
 	KeysDir          string        `help:"Where the keys of tokens and between services are. Default: <data>/keys, generated. Required with -services."`
 	KeysEvery        time.Duration `default:"30s" help:"How often the keys directory is looked at. A new key is signed with after four times as long."`
 
-	PublicURL    string `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration string `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
-	Durability   string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
+	TrustedProxies []string `help:"Networks (CIDR) or addresses of proxies whose X-Forwarded-For counts. Default: none."`
+	Origins        []string `help:"Pages of other sites that may use the API and the gateway: https://app.example, exactly; * is all. Default: none."`
+	TLSCert        string   `name:"tls-cert" help:"TLS on the public listener: a file with the certificate chain, read again when it changes."`
+	TLSKey         string   `name:"tls-key" help:"The file with its key."`
+	ACMEDomain     []string `name:"acme-domain" help:"TLS with certificates by ACME for these names; the listener must be reachable at port 443 of them."`
+	ACMEDirectory  string   `name:"acme-directory" help:"The ACME directory. Default: that of Let's Encrypt."`
+
+	Limits           string        `default:"on" enum:"on,off" help:"off lifts all rate limits, for benchmarks; refused unless the address is loopback."`
+	LimitUser        int           `help:"Requests of one user in a second. Default: 50."`
+	LimitAddress     int           `help:"Requests from one address (IPv6: /64) in 10 s. Default: 2000."`
+	LimitInvalid     int           `help:"Answers 401, 403 and 429 to one address in 10 min; then it gets nothing but 429. Default: 10000."`
+	LimitLogins      int           `help:"Wrong passwords from one address in 15 min. Default: 50."`
+	LimitStarts      int           `help:"Gateway sessions that one user may begin in 5 s. Default: 16."`
+	LimitConnections int           `help:"Open connections, and gateway sockets, of one address. Default: 4096."`
+	LimitExempt      []string      `help:"Networks that limits by address do not count. Default: loopback; none for no network."`
+	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
+
+	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
+	Registration   string        `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
+	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
+
+	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
 	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
 	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
@@ -56,6 +78,9 @@ type Settings struct {
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
+
+// retainBytesMin is some 2,000 messages: a log that is shorter would make every RESUME a new start.
+const retainBytesMin = 1 << 20
 
 // Validate names every mistake at once.
 func (s *Settings) Validate() error {
@@ -81,10 +106,85 @@ func (s *Settings) Validate() error {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
 	}
+	errs = append(errs, s.validateListener()...)
+	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
+		errs = append(errs, fmt.Errorf("bus-retain %v: want 1m to 24h", s.BusRetain))
+	}
+	if s.BusRetainBytes != 0 && s.BusRetainBytes < retainBytesMin {
+		errs = append(errs, fmt.Errorf("bus-retain-bytes %d: want at least %d", s.BusRetainBytes, retainBytesMin))
+	}
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {
 		errs = append(errs, errors.New("durability D3 needs replicas, which the managed Redis does not have: set XCORD_REDIS_URL"))
 	}
 	return errors.Join(errs...)
+}
+
+// validateListener names the mistakes in who may come and how often.
+func (s *Settings) validateListener() (errs []error) {
+	for name, networks := range map[string][]string{"trusted-proxies": s.TrustedProxies, "limit-exempt": s.LimitExempt} {
+		if _, err := prefixes(networks); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	for _, origin := range s.Origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+			errs = append(errs, fmt.Errorf("origins: %q: want scheme://host[:port] without a path, or *", origin))
+		}
+	}
+	if tls := s.tls(""); tls != nil {
+		if err := tls.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("tls-cert, tls-key, acme-domain: %w", err))
+		}
+	}
+	if s.Limits == "off" && !s.onLoopback() {
+		errs = append(errs, fmt.Errorf("limits off: only on a loopback address, not on %s", s.Addr))
+	}
+	for name, n := range map[string]int{
+		"limit-user": s.LimitUser, "limit-address": s.LimitAddress, "limit-invalid": s.LimitInvalid, "limit-logins": s.LimitLogins,
+		"limit-starts": s.LimitStarts, "limit-connections": s.LimitConnections, "read-timeout": int(s.ReadTimeout),
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative", name))
+		}
+	}
+	return errs
+}
+
+// prefixes reads networks; an address is a network of one. "none" alone is a list without any.
+func prefixes(networks []string) ([]netip.Prefix, error) {
+	if len(networks) == 1 && networks[0] == "none" {
+		return []netip.Prefix{}, nil
+	}
+	var out []netip.Prefix
+	for _, n := range networks {
+		p, err := netip.ParsePrefix(n)
+		if a, errAddr := netip.ParseAddr(n); errAddr == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither a network like 10.0.0.0/8 nor an address", n)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// tls is where certificates come from, nil when there is no TLS. cache is the directory for those by ACME.
+func (s *Settings) tls(cache string) *rest.TLS {
+	if s.TLSCert == "" && s.TLSKey == "" && len(s.ACMEDomain) == 0 {
+		return nil
+	}
+	if cache == "" {
+		cache = "acme"
+	}
+	return &rest.TLS{CertFile: s.TLSCert, KeyFile: s.TLSKey, Domains: s.ACMEDomain, Directory: s.ACMEDirectory, CacheDir: cache}
+}
+
+func (s *Settings) onLoopback() bool {
+	host, _, err := net.SplitHostPort(s.Addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 func (s *Settings) validateUpstreams() (errs []error) {
@@ -193,10 +293,5 @@ func (s *Settings) registrationOpen() bool {
 	if s.Registration != "" {
 		return s.Registration == "open"
 	}
-	host, _, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return s.PublicURL == "" && (host == "localhost" || ip != nil && ip.IsLoopback())
+	return s.PublicURL == "" && len(s.TrustedProxies) == 0 && s.onLoopback()
 }
