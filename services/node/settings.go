@@ -33,7 +33,7 @@ var serviceNames = []string{Auth, Guilds, Messaging, Gateway}
 type Settings struct {
 	Addr        string   `default:"127.0.0.1:8080" help:"Public listener: REST and WebSocket. Without the gateway service: where other processes forward to."`
 	AdminAddr   string   `default:"127.0.0.1:8081" help:"Internal listener: /metrics, /livez, /readyz."`
-	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq asks. Default: <data>/admin.sock, if there is a data directory."`
+	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq and xcord sockets ask. Default: <data>/admin.sock, if there is a data directory."`
 	Data        string   `help:"Where the managed servers and generated secrets live. Default: ./data, as root /var/lib/xcord."`
 	Services    []string `help:"Which services this process runs: gateway, auth, guilds, messaging. Default: all."`
 
