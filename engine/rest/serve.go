@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -327,15 +326,15 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, c *Call, r *route) error
 	return nil
 }
 
-// fail answers with the fault inside err. What is our own failure is logged, once, here.
+// fail answers with the fault inside err. What is our own failure is logged, once, here; what is away is said once for all whom it
+// is refused to.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, c *Call, err error) {
 	f := fault.From(err)
-	if f.Status >= 500 {
-		level := slog.LevelError
-		if f.Status == fasthttp.StatusServiceUnavailable {
-			level = slog.LevelWarn // something is away, and its owner says so louder
-		}
-		s.log.Log(context.Background(), level, "request failed", "status", f.Status, "request_id", c.requestID, "err", err)
+	switch {
+	case f.Status == fasthttp.StatusServiceUnavailable:
+		s.refusals.add(time.Now(), c.requestID, err)
+	case f.Status >= 500:
+		s.log.Error("request failed", "status", f.Status, "request_id", c.requestID, "err", err)
 	}
 	allow, closing := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow)), ctx.Response.ConnectionClose()
 	ctx.Response.Reset()
