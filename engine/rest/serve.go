@@ -130,20 +130,27 @@ func newRequestID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// checkFraming refuses a request with both Content-Length and Transfer-Encoding: fasthttp follows the latter, a proxy in
-// front may follow the former, and then they disagree on where the next request begins. The parsed header no longer
-// tells, but fasthttp marks such a request for closing, so only those that close are looked at.
+// checkFraming refuses what a proxy in front may read in another way than fasthttp does, so that the two disagree on where the next
+// request begins: a header that goes on in the next line (RFC 9112, 5.2), a version that nobody speaks, and both Content-Length and
+// Transfer-Encoding. The parsed header does not tell of the last, but fasthttp marks such a request for closing.
 func checkFraming(ctx *fasthttp.RequestCtx) error {
 	h := &ctx.Request.Header
+	raw := h.RawHeaders()
+	if bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) || !knownVersion(h.Protocol()) {
+		ctx.SetConnectionClose()
+		return fault.New(fault.General)
+	}
 	if !h.ConnectionClose() {
 		return nil
 	}
-	raw := bytes.ToLower(h.RawHeaders())
+	raw = bytes.ToLower(raw)
 	if hasHeader(raw, "content-length:") && hasHeader(raw, "transfer-encoding:") {
 		return fault.New(fault.General)
 	}
 	return nil
 }
+
+func knownVersion(v []byte) bool { return string(v) == "HTTP/1.1" || string(v) == "HTTP/1.0" }
 
 // hasHeader tells whether a line of raw begins with name, colon included.
 func hasHeader(raw []byte, name string) bool {
@@ -329,9 +336,12 @@ func (s *Server) fail(ctx *fasthttp.RequestCtx, c *Call, err error) {
 	case f.Status >= 500:
 		s.log.Error("request failed", "status", f.Status, "request_id", c.requestID, "err", err)
 	}
-	allow := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow))
+	allow, closing := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow)), ctx.Response.ConnectionClose()
 	ctx.Response.Reset()
 	ctx.Response.Header.SetNoDefaultContentType(true)
+	if closing {
+		ctx.SetConnectionClose()
+	}
 	if allow != "" {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
 	}
