@@ -28,6 +28,7 @@ var (
 	long  = flag.Bool("chaos", false, "strike every kind of fault, and try the bad builds")
 	// A round of all faults takes about a minute and a half.
 	rounds   = flag.Int("chaos.rounds", 3, "how often each fault strikes")
+	all      = flag.Bool("chaos.all", false, "strike also what only the long run has time for")
 	only     = flag.String("chaos.only", "", "strike only faults with this in their name")
 	seedFlag = flag.Uint64("chaos.seed", 0, "repeat the run of this seed; 0 takes a new one")
 )
@@ -61,18 +62,19 @@ type run struct {
 type scale struct {
 	posters, watchers int
 	pace              time.Duration
+	durability        redis.Durability // default D2
 }
 
 // newRun starts a machine with people on it, and the load.
 func newRun(t *testing.T, binary string, seed uint64, s scale) *run {
 	t.Helper()
-	x := &run{m: newMachine(t, binary), r: rand.New(rand.NewPCG(seed, 0)), said: new(bytes.Buffer)}
+	x := &run{m: newMachine(t, binary, s.durability), r: rand.New(rand.NewPCG(seed, 0)), said: new(bytes.Buffer)}
 	x.cfg = loadConfig{
 		Front: "http://" + x.m.front.addr(), History: filepath.Join(x.m.dir, "history.jsonl"),
 		Posters: s.posters, Watchers: s.watchers, Pace: s.pace, Seed: seed,
 	}
 	for _, n := range x.m.nodes {
-		x.cfg.Nodes = append(x.cfg.Nodes, "http://"+n.addr)
+		x.cfg.Nodes = append(x.cfg.Nodes, "http://"+n.clients.addr())
 	}
 	x.must(x.populate)
 	raw, err := json.Marshal(x.cfg)
@@ -345,7 +347,9 @@ func TestChaos_LongRunKeepsThePromises(t *testing.T) {
 	}
 	seed := newSeed(t)
 	x := newRun(t, buildBinary(t, ""), seed, scale{posters: 30, watchers: 12, pace: 150 * time.Millisecond})
-	wanted := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !strings.Contains(f.name, *only) })
+	wanted := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+		return !strings.Contains(f.name, *only) || f.long && !*all && *only == ""
+	})
 	for _, f := range plan(x.r, wanted, *rounds) {
 		x.strike(f)
 	}
