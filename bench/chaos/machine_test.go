@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,15 +29,17 @@ const patience = 90 * time.Second
 
 // machine is one installation: a Redis, a Postgres, and processes of the real binary, each behind a relay of its own to Redis.
 type machine struct {
-	t        *testing.T
-	dir      string
-	binary   string
-	keys     string
-	redis    *redis.Local
-	postgres *postgres.Local
-	pool     *pgxpool.Pool
-	nodes    []*process
-	front    *relay // to any node that lives
+	t          *testing.T
+	dir        string
+	binary     string
+	durability redis.Durability
+	loads      []time.Duration // from the start of each Redis until it served
+	keys       string
+	redis      *redis.Local
+	postgres   *postgres.Local
+	pool       *pgxpool.Pool
+	nodes      []*process
+	front      *relay // to any node that lives
 }
 
 // process is one xcord.
@@ -66,7 +69,7 @@ func buildBinary(t *testing.T, overlay string) string {
 }
 
 // newMachine starts the servers and two nodes with everything on them.
-func newMachine(t *testing.T, binary string) *machine {
+func newMachine(t *testing.T, binary string, durability redis.Durability) *machine {
 	t.Helper()
 	// Not below t.TempDir: as root the servers run under other accounts, which cannot pass through it.
 	dir, err := os.MkdirTemp("", "xcord-chaos-")
@@ -83,7 +86,7 @@ func newMachine(t *testing.T, binary string) *machine {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, dir: dir, binary: binary, keys: filepath.Join(dir, "keys")}
+	m := &machine{t: t, dir: dir, binary: binary, durability: cmp.Or(durability, redis.D2), keys: filepath.Join(dir, "keys")}
 	if out, err := exec.Command(binary, "keys", m.keys).CombinedOutput(); err != nil {
 		t.Fatalf("xcord keys: %v\n%s", err, out)
 	}
@@ -155,7 +158,8 @@ func (m *machine) begin(n *process) {
 	var err error
 	n.child, err = child.Start(child.Spec{
 		Path: m.binary,
-		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open", "--limits", "off"},
+		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open",
+			"--durability", string(m.durability), "--limits", "off"},
 		Env: []string{
 			"XCORD_REDIS_URL=" + n.through(m.t, m.redis.URL()), "XCORD_REDIS_ADMIN_URL=" + n.through(m.t, m.redis.AdminURL()),
 			// The name tells whose connections are whose.
@@ -203,10 +207,12 @@ func (m *machine) kill(n *process) { n.child.Stop(nil) }
 
 func (m *machine) startRedis() {
 	m.t.Helper()
-	m.redis = redis.NewLocal(redis.LocalConfig{Dir: filepath.Join(m.dir, "redis")})
+	m.redis = redis.NewLocal(redis.LocalConfig{Dir: filepath.Join(m.dir, "redis"), Durability: m.durability})
+	begun := time.Now()
 	if err := m.redis.Start(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	m.loads = append(m.loads, time.Since(begun))
 }
 
 func (m *machine) startPostgres() {
