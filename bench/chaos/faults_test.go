@@ -3,9 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -192,82 +190,4 @@ func poison(x *run) {
 		}
 		return nil
 	})
-}
-
-// round is one strike and what was measured of it.
-type round struct {
-	fault    string
-	from, to int64 // from the strike until all are well again
-	drain    float64
-}
-
-// strike does harm once, and returns when all are well again: the nodes are ready, posts are answered, and every watcher sees
-// what is posted.
-func (x *run) strike(f fault) {
-	if f.needs != nil {
-		if lacks := f.needs(x.m); lacks != "" {
-			x.m.t.Logf("SKIPPED, NOT PROVEN: %s: %s", f.name, lacks)
-			return
-		}
-	}
-	before := x.acks()
-	x.m.until("the load posts", func() error { return x.posted(before, 20) })
-	r := round{fault: f.name, from: now()}
-	f.do(x)
-	healed, stored := time.Now(), int64(0)
-	for _, n := range x.m.nodes {
-		x.m.await(n)
-	}
-	if f.backlog {
-		stored = x.stored()
-		x.m.until("the writer has caught up", x.drained)
-		r.drain = float64(x.stored()-stored) / time.Since(healed).Seconds()
-	}
-	before = x.acks()
-	x.m.until("posts are answered again", func() error { return x.posted(before, 20) })
-	x.ask("settle")
-	r.to = now()
-	x.rounds = append(x.rounds, r)
-	x.m.t.Logf("%-48s %5.1f s", f.name, float64(r.to-r.from)/1e9)
-}
-
-func (x *run) must(do func() error) {
-	x.m.t.Helper()
-	if err := do(); err != nil {
-		x.m.t.Fatal(err)
-	}
-}
-
-func (x *run) ask(word string) string {
-	x.m.t.Helper()
-	answer, err := x.load.ask(word)
-	if err != nil {
-		x.m.t.Fatalf("%v\n%s", err, x.said.String())
-	}
-	return answer
-}
-
-func (x *run) acks() int64 {
-	n, err := strconv.ParseInt(x.ask("acks"), 10, 64)
-	if err != nil {
-		x.m.t.Fatal(err)
-	}
-	return n
-}
-
-func (x *run) posted(since, n int64) error {
-	if got := x.acks() - since; got < n {
-		return fmt.Errorf("%d requests were answered since, want %d", got, n)
-	}
-	return nil
-}
-
-// plan is a random order of rounds of the faults that are wanted.
-func plan(r *rand.Rand, wanted []fault, rounds int) (all []fault) {
-	for range rounds {
-		for _, i := range r.Perm(len(wanted)) {
-			all = append(all, wanted[i])
-		}
-	}
-	return all
 }

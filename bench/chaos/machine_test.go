@@ -36,8 +36,9 @@ type machine struct {
 	t          *testing.T
 	dir        string
 	binary     string
-	keys       string
 	durability redis.Durability
+	loads      []time.Duration // from the start of each Redis until it served
+	keys       string
 	redisDisk  *disk
 	shim       *shim
 	wrapper    string // runs redis-server, under the shim
@@ -236,9 +237,11 @@ func (m *machine) kill(n *process) { n.child.Stop(nil) }
 func (m *machine) startRedis() {
 	m.t.Helper()
 	m.redis = redis.NewLocal(redis.LocalConfig{Dir: m.redisDisk.dir, Binary: m.wrapper, Durability: m.durability})
+	begun := time.Now()
 	if err := m.redis.Start(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	m.loads = append(m.loads, time.Since(begun))
 }
 
 func (m *machine) newPostgres() {

@@ -37,7 +37,7 @@ var redisFaults = []fault{
 			feed = x.starve(-1 << 20)
 			x.m.kill(n)
 		})
-		x.m.until("the writer has caught up", x.drained)
+		x.m.until("the writer has stored everything", x.idle)
 		feed()
 		x.m.begin(n)
 	}},
