@@ -173,10 +173,12 @@ func (r *relay) cut() {
 func (r *relay) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for c := range r.conns {
+	for c := range r.conns { // all of them first: whoever passes on for one closes the other
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // so Close sends RST, and drops what was not sent
 		}
+	}
+	for c := range r.conns {
 		_ = c.Close()
 	}
 }
