@@ -51,15 +51,7 @@ func aggregateKey(e bus.Entry) string {
 func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 	switch e.Type {
 	case wire.UserCreated, wire.UserUpdated:
-		p, err := payload[wire.UserChangedPayload](e)
-		if err != nil {
-			return nil, err
-		}
-		fields := []string{fieldUser, mustJSON(p.User)}
-		if p.BotHash != "" {
-			fields = append(fields, fieldBot, p.BotHash)
-		}
-		return []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: fields}}, nil
+		return userOps(e)
 	case wire.UserDeleted:
 		gone := wire.User{ID: e.User, Username: deletedName, Discriminator: "0"}
 		return []bus.Op{
@@ -88,6 +80,18 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 		return nil, nil
 	}
 	return guildOps(e)
+}
+
+func userOps(e bus.Entry) ([]bus.Op, error) {
+	p, err := payload[wire.UserChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	fields := []string{fieldUser, mustJSON(p.User)}
+	if p.BotHash != "" {
+		fields = append(fields, fieldBot, p.BotHash)
+	}
+	return []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: fields}}, nil
 }
 
 func guildOps(e bus.Entry) ([]bus.Op, error) {

@@ -126,7 +126,7 @@ func TestDLQ_ListsShowsReplaysAndDrops(t *testing.T) {
 		}
 		return nil
 	})
-	for _, name := range []string{"xcord_bus_dead_letters_total ", "xcord_bus_dead_letters_replayed_total ", "xcord_bus_dead_letters_dropped_total ", "xcord_bus_lost_entries_total "} {
+	for _, name := range []string{"xcord_bus_dead_letters_total ", "xcord_bus_dead_letters_replayed_total ", "xcord_bus_dead_letters_dropped_total ", "xcord_stream_lost_entries_total "} {
 		if !strings.Contains(gauge, name) {
 			t.Errorf("no metric %s", name)
 		}

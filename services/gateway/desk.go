@@ -126,6 +126,21 @@ func (d *desk) of(s *session.Session) *record {
 	return nil
 }
 
+// clear forgets all sessions. Those that were open show for a while, until their clients have begun anew.
+func (d *desk) clear(now time.Time) (ended []*record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.records {
+		ended = append(ended, r)
+		if r.owner != nil {
+			d.let(r, now)
+		}
+	}
+	clear(d.records)
+	clear(d.owned)
+	return ended
+}
+
 // said is what the client says of itself, and the login that it says it with.
 func (d *desk) said(r *record) (status presence.Status, login string) {
 	d.mu.Lock()

@@ -73,7 +73,7 @@ func (k keptMark) mark(view *hub.View) (m session.Mark, err error) {
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
 	status, login := s.desk.said(r)
 	k := kept{
-		Epoch: s.epoch, User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
+		Epoch: s.deps.Tail.Epoch(), User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
 		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), keptMark: keepMark(c[0]),
 	}
 	for i, m := range c[1:] {

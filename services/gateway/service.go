@@ -139,7 +139,6 @@ type Service struct {
 	letters  *letters
 	adopting singleflight.Group
 	reaching chan struct{} // whoever reads the past holds its one place
-	epoch    string        // of the log, when the gateway started
 
 	starts, concurrent *limit.Rule
 
@@ -180,6 +179,7 @@ func New(cfg Config, deps Deps) *Service {
 	s.gauges.NewGauge(`xcord_gateway_sessions`, func() float64 { return float64(s.core.sessions()) })
 	s.gauges.NewGauge(`xcord_gateway_resumable_sessions`, func() float64 { return float64(s.desk.waiting()) })
 	deps.Tail.Subscribe(s.handleEntries)
+	deps.Tail.OnCut(s.cut)
 	deps.Presence.Subscribe(s.presenceChanged)
 	deps.Door.OnRevoke(s.revoked)
 	return s
@@ -188,15 +188,12 @@ func New(cfg Config, deps Deps) *Service {
 // Start begins to accept connections.
 func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
-		var err error
-		if s.epoch, err = s.deps.Log.Epoch(ctx); err != nil {
-			return fmt.Errorf("start gateway: %w", err)
-		}
 		s.core.begin(s.deps.Tail.Began())
 		if err := s.deps.Presence.Start(ctx); err != nil {
 			return fmt.Errorf("start presence: %w", err)
 		}
-		if err = s.listening(ctx); err == nil {
+		err := s.listening(ctx)
+		if err == nil {
 			err = s.acceptor.Start(ctx)
 		}
 		if err != nil {

@@ -24,10 +24,19 @@ import (
 // poolConns are the connections to Postgres that each service has for itself, so that a slow one starves nobody else.
 const poolConns = 8
 
+// keeperConns are for one who nearly always has nothing to ask.
+const keeperConns = 2
+
 // build makes the services of this process and says in which order they live. What stands first is started first and
 // stopped last: the copies of the log, then those who answer from them, and the listener at the end.
 func (n *Node) build(ctx context.Context) error {
 	s, sh := n.settings, &n.shared
+	pool, err := n.openPool(ctx, keeperConns)
+	if err != nil {
+		return err
+	}
+	sh.keeper.pool = pool
+	n.houses.Add("keeper", sh.keeper)
 	signer, err := token.NewSigner(sh.keys, nil)
 	if err != nil {
 		return err
@@ -58,12 +67,14 @@ func (n *Node) build(ctx context.Context) error {
 	sh.tail = bus.NewTail(sh.bus, func(ctx context.Context) (bus.Position, error) { return from(ctx) })
 	sh.tail.Subscribe(sh.roster.HandleEntries)
 	sh.tail.Subscribe(door.HandleEntries)
+	sh.tail.OnCut(sh.roster.HandleCut)
+	sh.tail.OnCut(door.HandleCut)
 
 	if err := n.buildCold(ctx, door, minter); err != nil {
 		return err
 	}
 	if s.Runs(Messaging) {
-		pool, err := n.openPool(ctx)
+		pool, err := n.openPool(ctx, poolConns)
 		if err != nil {
 			return err
 		}
@@ -122,7 +133,7 @@ func (n *Node) listener() (rest.Config, error) {
 func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	s, sh := n.settings, &n.shared
 	if s.Runs(Auth) || s.Runs(Guilds) {
-		pool, err := n.openPool(ctx)
+		pool, err := n.openPool(ctx, poolConns)
 		if err != nil {
 			return err
 		}
@@ -139,7 +150,7 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 		forward(n, Guilds, guilds.Routes)
 		return nil
 	}
-	pool, err := n.openPool(ctx)
+	pool, err := n.openPool(ctx, poolConns)
 	if err != nil {
 		return err
 	}
@@ -151,7 +162,7 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 
 func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	sh := &n.shared
-	pool, err := n.openPool(ctx)
+	pool, err := n.openPool(ctx, poolConns)
 	if err != nil {
 		return err
 	}
@@ -173,8 +184,8 @@ func forward[S any](n *Node, name string, table rest.Table[S]) {
 	}
 }
 
-func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: n.shared.postgresURL, MaxConns: poolConns})
+func (n *Node) openPool(ctx context.Context, conns int) (*postgres.Pool, error) {
+	pool, err := postgres.Open(ctx, postgres.Config{URL: n.shared.postgresURL, MaxConns: conns})
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,8 @@ import (
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
-	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
-	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 )
@@ -57,6 +55,7 @@ type shared struct {
 	redisURL, redisAdminURL, postgresURL string
 
 	volatile redis.Client
+	keeper   *keeper
 	bus      *bus.Log
 	tail     *bus.Tail
 	roster   *roster.Roster
@@ -208,23 +207,27 @@ func (n *Node) leaveURL(url string) error {
 	return nil
 }
 
-// openShared connects, refuses a Redis that does not keep what is promised, and makes the log and the schema ready.
-func (n *Node) openShared(ctx context.Context) error {
+// openShared connects, and makes the schema ready. That Redis keeps what is promised, and has a log, is for the keeper to see to.
+func (n *Node) openShared(ctx context.Context) (err error) {
 	s, sh := n.settings, &n.shared
-	client, err := n.openRedis(ctx, sh.redisURL)
-	if err != nil {
+	mode := redis.Durability(s.Durability)
+	sh.keeper = newKeeper(mode)
+	if sh.keeper.redis, err = n.openRedis(ctx, sh.redisURL, sh.keeper.dialed); err != nil {
 		return err
 	}
-	sh.volatile = client
+	sh.volatile = sh.keeper.redis
 	if s.RedisVolatileURL != "" {
-		if sh.volatile, err = n.openRedis(ctx, s.RedisVolatileURL.Reveal()); err != nil {
+		if sh.volatile, err = n.openRedis(ctx, s.RedisVolatileURL.Reveal(), nil); err != nil {
 			return err
 		}
+		sh.keeper.volatile = sh.volatile
 	}
-	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
-	if err := n.prepareRedis(ctx); err != nil {
-		return err
+	config := bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes, Assured: sh.keeper.assured}
+	if mode == redis.D3 {
+		config.Replicas = 1
 	}
+	sh.bus = bus.Open(sh.keeper.redis, config)
+	sh.keeper.bus, sh.keeper.adminURL = sh.bus, sh.redisAdminURL
 	if err := postgres.Migrate(ctx, sh.postgresURL); err != nil {
 		return err
 	}
@@ -237,42 +240,13 @@ func (n *Node) openShared(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) openRedis(ctx context.Context, url string) (redis.Client, error) {
-	client, err := redis.Open(ctx, redis.Config{URL: url})
+func (n *Node) openRedis(ctx context.Context, url string, onDial func()) (redis.Client, error) {
+	client, err := redis.Open(ctx, redis.Config{URL: url, OnDial: onDial})
 	if err != nil {
 		return nil, err
 	}
 	n.closers = append(n.closers, client.Close)
 	return client, nil
-}
-
-func (n *Node) prepareRedis(ctx context.Context) error {
-	admin, err := redis.Open(ctx, redis.Config{URL: n.shared.redisAdminURL, Name: "xcord-boot"})
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	mode := redis.Durability(n.settings.Durability)
-	if err := redis.Verify(ctx, admin, mode); err != nil {
-		return fmt.Errorf("durability %s cannot be kept: %w", mode, err)
-	}
-	if mode == redis.D0 {
-		n.log.Warn("durability D0: a crash may lose up to 2 s of acknowledged messages")
-	}
-	if err := n.shared.bus.Install(ctx, admin); err != nil {
-		return err
-	}
-	volatile := admin
-	if n.settings.RedisVolatileURL != "" {
-		volatile = n.shared.volatile
-	}
-	if err := presence.Install(ctx, volatile); err != nil {
-		return err
-	}
-	if err := limit.Install(ctx, volatile); err != nil {
-		return err
-	}
-	return resume.Install(ctx, volatile)
 }
 
 func (n *Node) openKeys() (err error) {
