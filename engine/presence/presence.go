@@ -6,8 +6,8 @@
 // A socket belongs to a gateway, and a gateway has a lease that it renews while it lives. When the lease runs out, any
 // other gateway takes the dead one's sockets away. A gateway that was given up by mistake (it was stopped for a while, or
 // Redis lost its memory) notices it when it renews, and sets all its sockets again. Every change of what others see goes
-// into a small stream in the same step; each gateway tails it. The stream is not the log: whoever is away misses changes
-// and reads the statuses as they are.
+// into a small stream in the same step; each gateway tails it, and remembers the latest. The stream is not the log: whoever is away is
+// told of each user who changed meanwhile once, and after a long time reads the statuses as they are.
 package presence
 
 import (
@@ -87,6 +87,7 @@ type Presence struct {
 	subscribers []func(ctx context.Context, changes []Change)
 	on          life.Switch
 	loops       life.Loops
+	recent      recent
 
 	// mu guards sockets, and is held over no call. A socket's own lock orders its calls.
 	mu      sync.Mutex
@@ -141,7 +142,7 @@ func (p *Presence) Start(ctx context.Context) error {
 		if _, err := p.renew(ctx); err != nil {
 			return err
 		}
-		from, err := p.last(ctx)
+		from, err := p.recall(ctx)
 		if err != nil {
 			return err
 		}

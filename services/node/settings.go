@@ -74,6 +74,8 @@ type Settings struct {
 	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
 	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
 	SlowTimeout       time.Duration `default:"5s" help:"How long a WebSocket may take nothing of what is sent before it is closed; its session can be resumed."`
+	ResumeWindow      time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
+	DrainTime         time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
 
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
@@ -105,6 +107,12 @@ func (s *Settings) Validate() error {
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
+	}
+	if s.ResumeWindow < 0 {
+		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
+	}
+	if s.DrainTime < 0 {
+		errs = append(errs, fmt.Errorf("drain-time %v is negative", s.DrainTime))
 	}
 	errs = append(errs, s.validateListener()...)
 	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
