@@ -201,7 +201,7 @@ func (m *model) checkGuest(s *session) {
 			continue
 		}
 		m.judged++
-		if e.T > since+promptly && m.others(s, since, e.T) {
+		if e.T > since+promptly && m.prompt(s, e.Channel, since, e.T) {
 			m.broken("I10", e.T, Other, "%s received %s of %s, %d ms after its channel was hidden", s.client, e.Type, e.Message, (e.T-since)/1e6)
 		}
 	}
@@ -212,22 +212,22 @@ func (m *model) troubled(from, to int64) bool {
 	return slices.ContainsFunc(m.h.Troubled, func(s Span) bool { return s.From < to && from < s.To+promptly })
 }
 
-// others says that between these times somebody else received what was sent in the first half of it: the machine kept up, and the
-// session alone was late.
-func (m *model) others(late *session, from, to int64) bool {
-	for _, s := range m.sessions {
-		if s.client == late.client {
-			continue
+// prompt says that what a session got of other channels from one time to another, and in the second behind that, came within half a
+// second: machine and clients kept up. There has to be something.
+func (m *model) prompt(s *session, but id.ID, from, to int64) (some bool) {
+	i, _ := slices.BinarySearchFunc(s.recv, from, func(e *Event, t int64) int { return int(min(max(e.T-t, -1), 1)) })
+	for _, e := range s.recv[i:] {
+		if e.T > to+promptly {
+			break
 		}
-		i, _ := slices.BinarySearchFunc(s.recv, from, func(e *Event, t int64) int { return int(min(max(e.T-t, -1), 1)) })
-		for _, e := range s.recv[i:] {
-			if e.T > to {
-				break
-			}
-			if sent, _, ok := m.told(e); ok && sent > from && e.T < from+promptly/2 {
-				return true
-			}
+		sent, _, ok := m.told(e)
+		switch {
+		case !ok || e.Channel == but:
+		case e.T-sent > promptly/2:
+			return false
+		case e.T <= to:
+			some = true
 		}
 	}
-	return false
+	return some
 }
