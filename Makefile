@@ -13,7 +13,7 @@ FUZZ_TIME    ?= 1m
 ARGS         ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test fuzz vuln check fmt bench chaos chaos-short clean
+.PHONY: help deps build run test fuzz vuln check fmt bench chaos chaos-long clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,11 +55,11 @@ fmt: ## Format every Go file
 bench: deps ## Measure the real binary beside bare Redis, HTTP, sockets and SQL
 	$(GO) test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 10m ./bench
 
-chaos-short: deps ## The same with four faults, in half a minute
-	$(GO) test -race -run 'ShortRun' -count 1 -v -timeout 5m ./bench/chaos -chaos.short $(ARGS)
+chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.seed=1'
+	$(GO) test -run 'LongRun|BadBuilds|Check' -count 1 -v -timeout 20m ./bench/chaos -chaos $(ARGS)
 
-chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.rounds=1'
-	$(GO) test -run 'Chaos|BadBuilds|Check' -count 1 -v -timeout 15m ./bench/chaos -chaos $(ARGS)
+chaos-long: deps ## The same with a million acknowledged events
+	$(GO) test -run 'LongRun|Check' -count 1 -v -timeout 60m ./bench/chaos -chaos -chaos.all -chaos.events=1000000 -chaos.watchers=6 $(ARGS)
 
 clean: ## Remove what was built; ./data stays
 	rm -rf bin
