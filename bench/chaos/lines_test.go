@@ -16,11 +16,11 @@ var lineFaults = []fault{
 	{name: "Redis 200 ms away", do: func(x *run) { x.spoil(x.anyNode().redis, far) }},
 	{name: "Redis at 10 KB/s", long: true, do: func(x *run) { x.spoil(x.anyNode().redis, slow) }},
 
-	{name: "Postgres cut off", backlog: true, long: true, do: func(x *run) { x.cut(x.writersNode().postgres) }},
-	{name: "Postgres' answers lost", backlog: true, do: func(x *run) { x.spoil(x.writersNode().postgres, silent) }},
+	{name: "Postgres cut off", long: true, do: func(x *run) { x.cut(x.writersNode().postgres) }},
+	{name: "Postgres' answers lost", do: func(x *run) { x.spoil(x.writersNode().postgres, silent) }},
 	{name: "Postgres' connections reset", long: true, do: func(x *run) { x.reset(x.writersNode().postgres) }},
-	{name: "Postgres 200 ms away", backlog: true, long: true, do: func(x *run) { x.spoil(x.writersNode().postgres, far) }},
-	{name: "Postgres at 10 KB/s", backlog: true, long: true, do: func(x *run) { x.spoil(x.writersNode().postgres, slow) }},
+	{name: "Postgres 200 ms away", long: true, do: func(x *run) { x.spoil(x.writersNode().postgres, far) }},
+	{name: "Postgres at 10 KB/s", long: true, do: func(x *run) { x.spoil(x.writersNode().postgres, slow) }},
 
 	{name: "clients cut off", do: func(x *run) {
 		for range 3 {

@@ -23,7 +23,7 @@ var powerFaults = []fault{
 		x.m.losePower(float64(x.r.IntN(3)) / 2)
 	}},
 	// What is lost here is nowhere else.
-	{name: "LOCK TABLE, power loss of Redis", needs: shimmed, backlog: true, do: func(x *run) {
+	{name: "LOCK TABLE, power loss of Redis", needs: shimmed, do: func(x *run) {
 		x.locked(func() {
 			x.rewriteNowAndThen()
 			x.m.until("the writer is held up", x.heldUp)
