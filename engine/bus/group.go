@@ -140,19 +140,18 @@ func (g *Group) ensure(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context) error {
-	failed := false // said once, not with every attempt of an outage
+	var leaderless spell
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		release, err := g.config.Lead(ctx)
 		if err != nil {
-			if ctx.Err() == nil && !failed {
-				failed = true
-				slog.Warn("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
+			if ctx.Err() == nil {
+				leaderless.fail("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
 			}
 			sleep(ctx, 500*time.Millisecond+rand.N(500*time.Millisecond))
 			continue
 		}
-		failed = false
+		leaderless.end("group can get the lead again", "group", g.config.Name)
 		slog.Info("group leads", "group", g.config.Name)
 		err = g.consume(ctx)
 		release()
@@ -192,6 +191,7 @@ type undecoded struct {
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
 	g.epoch = ""
+	var unread spell
 	for ctx.Err() == nil {
 		next := g.read
 		if pending = pending || time.Since(looked) > lookBack; pending {
@@ -203,7 +203,7 @@ func (g *Group) consume(ctx context.Context) error {
 				return nil
 			}
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("group cannot read the log", "group", g.config.Name, "err", err, "pause", pause)
+			unread.fail("group cannot read the log and keeps trying", "group", g.config.Name, "err", err)
 			sleep(ctx, pause+rand.N(pause/2))
 			if isNoGroup(err) {
 				if err := g.ensure(ctx); err != nil {
@@ -215,6 +215,7 @@ func (g *Group) consume(ctx context.Context) error {
 			continue
 		}
 		pause = 0
+		unread.end("group reads the log again", "group", g.config.Name)
 		if pending && !some {
 			pending = false
 			continue
@@ -285,6 +286,7 @@ func (g *Group) settle(ctx context.Context, h hand) error {
 // up nobody else's.
 func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error {
 	pause, forgiven := time.Duration(0), deliveries < suspectAfter
+	var retries spell
 	for attempt := 1; ; attempt++ {
 		rest, err := g.attempt(ctx, entries)
 		if len(rest) == 0 && err == nil {
@@ -305,6 +307,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		switch {
 		case err == nil:
+			retries.end("group has stored a batch after all", "group", g.config.Name, "entries", len(entries))
 			groupEntries.Add(len(entries))
 			return g.ack(ctx, entries)
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
@@ -322,7 +325,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		groupRetries.Inc()
 		pause = min(max(2*pause, 20*time.Millisecond), 2*time.Second)
-		slog.Warn("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err, "pause", pause)
+		retries.fail("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }
@@ -395,15 +398,19 @@ func (g *Group) ackIDs(ctx context.Context, ids []string) error {
 // insist repeats a command that must happen until it does, or the lead is lost. When the process stops it is tried once more, with a time of its own:
 // what was stored and not acknowledged is only read again, yet it is cheaper to say it now.
 func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) error {
+	var failures spell
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		last := ctx.Err() != nil
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.log.config.CallTimeout)
 		err := do(call)
 		cancel()
+		if err == nil {
+			failures.end("group has done a command after all", "group", g.config.Name)
+		}
 		if err == nil || last || errors.Is(err, ErrFenced) {
 			return err
 		}
-		slog.Warn("group repeats a command", "group", g.config.Name, "err", err)
+		failures.fail("group repeats a command", "group", g.config.Name, "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }
@@ -430,97 +437,6 @@ func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 	h = handOf(raw[streamKey()], 1)
 	g.follow(ctx, state, raw[streamKey()])
 	return h, len(raw[streamKey()]) > 0, nil
-}
-
-// locate finds out what the group was given last.
-func (g *Group) locate(ctx context.Context) error {
-	delivered, read, err := g.given(ctx)
-	if err != nil {
-		return err
-	}
-	state, err := g.log.Check(ctx, delivered)
-	if err != nil {
-		return err
-	}
-	g.at, g.epoch = state.cursorAt(delivered), state.Epoch
-	switch {
-	case delivered == state.Last, delivered.IsZero(), delivered.Less(state.Began), state.has[0]:
-	case read >= 0:
-		g.at.spare = read
-	default:
-		// The log is trimmed in front of what the group was given last. That this is gone was somebody else's doing, and what else went
-		// with it cannot be counted.
-		g.at.spare--
-	}
-	return nil
-}
-
-// given is what the group was given last, and how many entries stand up to there; -1 when Redis does not know.
-func (g *Group) given(ctx context.Context) (delivered Position, read int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
-	defer cancel()
-	client := g.log.redis
-	groups, err := client.Do(ctx, client.B().XinfoGroups().Key(streamKey()).Build()).ToArray()
-	if err != nil {
-		return Position{}, 0, err
-	}
-	for i := range groups {
-		info, err := groups[i].AsMap()
-		if err != nil {
-			return Position{}, 0, fmt.Errorf("look at a group: %w", err)
-		}
-		if name, err := ptr(info["name"]).ToString(); err != nil || name != g.config.Name {
-			continue
-		}
-		last, err := ptr(info["last-delivered-id"]).ToString()
-		if err != nil {
-			return Position{}, 0, fmt.Errorf("look at group %s: %w", g.config.Name, err)
-		}
-		if read, err = ptr(info["entries-read"]).AsInt64(); err != nil {
-			read = -1
-		}
-		delivered, err = ParsePosition(last)
-		return delivered, read, err
-	}
-	return Position{}, 0, errNoGroup
-}
-
-// errNoGroup: somebody has destroyed it, or the log is another one.
-var errNoGroup = errors.New("the group is not there")
-
-// follow notices entries that the group was never given and that are gone.
-func (g *Group) follow(ctx context.Context, s State, raw []rueidis.XRangeSlice) {
-	if s.Epoch != g.epoch || !s.Open {
-		g.epoch = ""
-		return
-	}
-	lost := s.missed(g.at)
-	g.at.spare, g.at.deleted = g.at.spare+lost, s.deleted
-	if len(raw) > 0 {
-		if last, err := ParsePosition(raw[len(raw)-1].ID); err == nil {
-			g.at = g.at.moved(last, len(raw), s)
-		}
-	}
-	if lost == 0 {
-		return
-	}
-	lostEntries.Add(int(lost))
-	slog.Error("entries were lost: the log was trimmed before they were stored", "group", g.config.Name, "entries", lost,
-		"read", g.at.pos.String(), "first", s.First.String())
-	g.recount(ctx)
-}
-
-// recount tells Redis how many entries stand up to what the group was given last, which it has not counted over the hole. Else whoever has
-// the lead next would count the same loss again.
-func (g *Group) recount(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
-	defer cancel()
-	client := g.log.redis
-	err := client.Do(ctx, client.B().XgroupSetid().Key(streamKey()).Group(g.config.Name).Id(g.at.pos.String()).
-		Entriesread(g.at.spare).Build()).Error()
-	if err != nil {
-		slog.Warn("group cannot be counted anew", "group", g.config.Name, "err", err)
-	}
 }
 
 // take takes what was handed over before and not finished. An entry that has not come back too often comes alone.
