@@ -265,8 +265,7 @@ func (o *overlay) reset(mark, whole bus.Position) (had []bus.Position) {
 			had = append(had, p.at)
 		}
 	}
-	o.committed, o.floor, o.tip, o.whole = mark, mark, mark, whole
-	o.forgotten = bus.Position{}
+	o.committed, o.floor, o.forgotten, o.tip, o.whole = mark, mark, bus.Position{}, mark, whole
 	o.resets++
 	o.channels = map[id.ID]*shelf{}
 	o.ops, o.first, o.bodied, o.messages, o.bytes = nil, 0, 0, 0, 0
