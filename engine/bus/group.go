@@ -124,19 +124,18 @@ func (g *Group) ensure(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context) error {
-	failed := false // said once, not with every attempt of an outage
+	var leaderless spell
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		release, err := g.config.Lead(ctx)
 		if err != nil {
-			if ctx.Err() == nil && !failed {
-				failed = true
-				slog.Warn("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
+			if ctx.Err() == nil {
+				leaderless.fail("group cannot get the lead and keeps trying", "group", g.config.Name, "err", err)
 			}
 			sleep(ctx, 500*time.Millisecond+rand.N(500*time.Millisecond))
 			continue
 		}
-		failed = false
+		leaderless.end("group can get the lead again", "group", g.config.Name)
 		slog.Info("group leads", "group", g.config.Name)
 		err = g.consume(ctx)
 		release()
@@ -175,6 +174,7 @@ type undecoded struct {
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
+	var unread spell
 	for ctx.Err() == nil {
 		next := g.read
 		if pending = pending || time.Since(looked) > lookBack; pending {
@@ -186,7 +186,7 @@ func (g *Group) consume(ctx context.Context) error {
 				return nil
 			}
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("group cannot read the log", "group", g.config.Name, "err", err, "pause", pause)
+			unread.fail("group cannot read the log and keeps trying", "group", g.config.Name, "err", err)
 			sleep(ctx, pause+rand.N(pause/2))
 			if isNoGroup(err) {
 				if err := g.ensure(ctx); err != nil {
@@ -198,6 +198,7 @@ func (g *Group) consume(ctx context.Context) error {
 			continue
 		}
 		pause = 0
+		unread.end("group reads the log again", "group", g.config.Name)
 		if pending && !some {
 			pending = false
 			continue
@@ -268,6 +269,7 @@ func (g *Group) settle(ctx context.Context, h hand) error {
 // up nobody else's.
 func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error {
 	pause, forgiven := time.Duration(0), deliveries < suspectAfter
+	var retries spell
 	for attempt := 1; ; attempt++ {
 		rest, err := g.attempt(ctx, entries)
 		if len(rest) == 0 && err == nil {
@@ -288,6 +290,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		switch {
 		case err == nil:
+			retries.end("group has stored a batch after all", "group", g.config.Name, "entries", len(entries))
 			groupEntries.Add(len(entries))
 			return g.ack(ctx, entries)
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
@@ -305,7 +308,7 @@ func (g *Group) work(ctx context.Context, entries []Entry, deliveries int) error
 		}
 		groupRetries.Inc()
 		pause = min(max(2*pause, 20*time.Millisecond), 2*time.Second)
-		slog.Warn("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err, "pause", pause)
+		retries.fail("group retries a batch", "group", g.config.Name, "entries", len(entries), "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }
@@ -378,15 +381,19 @@ func (g *Group) ackIDs(ctx context.Context, ids []string) error {
 // insist repeats a command that must happen until it does, or the lead is lost. When the process stops it is tried once more, with a time of its own:
 // what was stored and not acknowledged is only read again, yet it is cheaper to say it now.
 func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) error {
+	var failures spell
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		last := ctx.Err() != nil
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.log.config.CallTimeout)
 		err := do(call)
 		cancel()
+		if err == nil {
+			failures.end("group has done a command after all", "group", g.config.Name)
+		}
 		if err == nil || last || errors.Is(err, ErrFenced) {
 			return err
 		}
-		slog.Warn("group repeats a command", "group", g.config.Name, "err", err)
+		failures.fail("group repeats a command", "group", g.config.Name, "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 }

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -32,16 +31,24 @@ func (l *Log) Tell(ctx context.Context, topic string, body []byte) (listeners in
 // Listen hands every signal of a topic to receive until ctx ends. It reconnects by itself; what is sent meanwhile is lost.
 // receive runs on the connection's reading goroutine and must not block.
 func (l *Log) Listen(ctx context.Context, topic string, receive func(body []byte)) error {
+	var interrupted spell
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := l.listenOnce(ctx, topic, receive)
 		if ctx.Err() != nil {
 			return nil
 		}
-		slog.Warn("listening to signals was interrupted", "topic", topic, "err", err)
+		if time.Since(began) > connectMax {
+			interrupted = spell{} // it has listened meanwhile
+		}
+		interrupted.fail("listening to signals was interrupted", "topic", topic, "err", err)
 		sleep(ctx, 100*time.Millisecond+rand.N(200*time.Millisecond))
 	}
 	return nil
 }
+
+// connectMax is above what an attempt to connect takes at most.
+const connectMax = 10 * time.Second
 
 // listenOnce takes a connection of its own: a handler on the shared one would stand in everybody's way.
 func (l *Log) listenOnce(ctx context.Context, topic string, receive func(body []byte)) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -48,17 +47,20 @@ func (t *Trimmer) Start(context.Context) error {
 }
 
 func (t *Trimmer) run(ctx context.Context) error {
-	trimmed, failed := time.Now(), false
+	trimmed := time.Now()
+	var failures spell
 	for {
 		err := t.log.Measure(ctx)
 		if err == nil && (t.log.Level() > LevelCalm || time.Since(trimmed) > trimEvery) {
 			trimmed = time.Now()
 			_, err = t.log.Trim(ctx, trimmed)
 		}
-		if err != nil && !failed && ctx.Err() == nil {
-			slog.Warn("the log cannot be measured or trimmed", "err", err)
+		switch {
+		case err == nil:
+			failures.end("the log can be measured and trimmed again")
+		case ctx.Err() == nil:
+			failures.fail("the log cannot be measured or trimmed", "err", err)
 		}
-		failed = err != nil
 		if !sleep(ctx, measureEvery+rand.N(measureEvery/4)) {
 			return nil
 		}

@@ -101,6 +101,20 @@ func Postgres(t testing.TB) string {
 	return u.String()
 }
 
+// PostgresServer starts a private Postgres whose database has the newest schema, and stops it after the test. It takes a second or
+// two; Stop, Start and Pid are for tests of outages, all others share one.
+func PostgresServer(t testing.TB) *postgres.Local {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	server, err := shared.start(ctx)
+	if err != nil {
+		t.Fatalf("harness: %v", err)
+	}
+	t.Cleanup(server.Stop)
+	return server
+}
+
 // process is what the tests of one process share.
 type process struct {
 	mu   sync.Mutex // guards dir and lock

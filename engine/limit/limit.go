@@ -345,7 +345,9 @@ func (l *Limiter) window(s *shard, k key, n int, now int64) window {
 // add puts into the window what Redis gave, or what is allowed without it.
 func (w *window) add(r *Rule, n int, now int64, got fetched) {
 	if !got.ok {
-		w.have += max(0, max(1, r.Max/n)-w.used)
+		if !w.dry { // else another has found out at the same time
+			w.have = max(w.have, max(1, r.Max/n)-w.used)
+		}
 		w.left, w.dry = 0, true
 		return
 	}

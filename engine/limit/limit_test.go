@@ -271,6 +271,19 @@ func TestLimiter_MemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestWindow_AllowsItsPartOnce, however many find out at the same time that Redis is away.
+func TestWindow_AllowsItsPartOnce(t *testing.T) {
+	t.Parallel()
+	r := NewRule("part", 40, time.Minute)
+	var w window
+	for range 8 {
+		w.add(r, 2, 0, fetched{})
+	}
+	if w.have != 20 || !w.dry {
+		t.Errorf("%+v", w)
+	}
+}
+
 func TestLimiter_NilAllowsEverything(t *testing.T) {
 	t.Parallel()
 	var l *Limiter

@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/limit"
 )
 
 type benchIn struct {
@@ -33,11 +34,12 @@ const benchBody = `{"content":"the quick brown fox jumps over the lazy dog, twic
 // BenchmarkPost measures a bound POST over one connection in memory, and its ratio to bare fasthttp that decodes and
 // encodes the same bodies and to bare fasthttp that does neither. ns/op and allocs are those of the three together.
 func BenchmarkPost(b *testing.B) {
-	s := New(Config{}, Deps{Authenticator: tokens{}})
+	const never = 1 << 40 // limits are counted, and not reached
+	s := New(Config{Limits: Limits{UserPerSecond: never}}, Deps{Authenticator: tokens{}, Limiter: limit.New(nil, limit.Config{Gateway: "g"})})
 	Bind(s, Table[*site]{
 		POST("/channels/{channel}/messages", func(_ *site, c *Call, in benchIn) (benchOut, error) {
 			return benchOut{5, c.ID("channel"), in.Content}, nil
-		}),
+		}, Limit(never, time.Hour)),
 	}, newSite(""))
 	routed := s.newHTTP(context.Background())
 	plain := &fasthttp.Server{NoDefaultServerHeader: true, Handler: func(ctx *fasthttp.RequestCtx) {

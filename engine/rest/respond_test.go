@@ -3,6 +3,7 @@ package rest
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,6 +38,37 @@ func TestEncode_WritesEveryKindOfAnswer(t *testing.T) {
 	f("GET", "/empty", "", 200, "[]")
 	f("GET", "/html", "", 200, `{"a":"<&>"}`)
 	f("GET", "/unencodable", "", 500, `{"code":0,"message":"500: Internal Server Error"}`)
+}
+
+// TestFail_SaysAnOutageOnceAtEachEnd: refusing a million requests must not write a million lines.
+func TestFail_SaysAnOutageOnceAtEachEnd(t *testing.T) {
+	t.Parallel()
+	out := new(logs)
+	s := start(t, Config{}, Deps{Log: out.logger()}, func(s *Server) { Bind(s, siteRoutes, newSite("")) })
+	f := func(refusing, no int, what string) {
+		t.Helper()
+		log := out.String()
+		if strings.Count(log, "requests are refused\"") != refusing || strings.Count(log, "requests are refused no more") != no {
+			t.Errorf("%s: %s", what, log)
+		}
+	}
+	for range 3 {
+		do(t, s, "GET", "/api/away", "")
+	}
+	f(1, 0, "in the outage")
+	if log := out.String(); !strings.Contains(log, "secret") {
+		t.Errorf("the cause is not in the log: %s", log)
+	}
+	s.refusals.settle(time.Now().Add(refusalsQuiet / 2))
+	f(1, 0, "still in it")
+	s.refusals.settle(time.Now().Add(refusalsQuiet))
+	s.refusals.settle(time.Now().Add(2 * refusalsQuiet))
+	f(1, 1, "afterwards")
+	if log := out.String(); !strings.Contains(log, "refused=3") {
+		t.Errorf("the count is not in the log: %s", log)
+	}
+	do(t, s, "GET", "/api/away", "")
+	f(2, 1, "in the next one")
 }
 
 func TestFail_TellsNobodyTheCause(t *testing.T) {

@@ -160,6 +160,8 @@ type Server struct {
 	deps Deps
 	log  *slog.Logger
 
+	refusals refusals
+
 	// Filled before Start and only read afterwards.
 	api       *router.Router // under /api…: paths without that prefix
 	plain     *router.Router // Raw routes, by their whole path
@@ -190,6 +192,7 @@ func New(cfg Config, deps Deps) *Server {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.refusals.log = s.log
 	if err := cfg.Validate(); err != nil {
 		s.problems = append(s.problems, err)
 	}
@@ -228,6 +231,7 @@ func (s *Server) Start(ctx context.Context) error {
 			}
 			return nil
 		})
+		s.loops.Go("rest refusals", s.refusals.run)
 		s.loops.Go("rest stop", func(ctx context.Context) error {
 			<-ctx.Done()
 			s.shutdown(server, ln, cancel)

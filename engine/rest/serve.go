@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -131,20 +130,27 @@ func newRequestID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// checkFraming refuses a request with both Content-Length and Transfer-Encoding: fasthttp follows the latter, a proxy in
-// front may follow the former, and then they disagree on where the next request begins. The parsed header no longer
-// tells, but fasthttp marks such a request for closing, so only those that close are looked at.
+// checkFraming refuses what a proxy in front may read in another way than fasthttp does, so that the two disagree on where the next
+// request begins: a header that goes on in the next line (RFC 9112, 5.2), a version that nobody speaks, and both Content-Length and
+// Transfer-Encoding. The parsed header does not tell of the last, but fasthttp marks such a request for closing.
 func checkFraming(ctx *fasthttp.RequestCtx) error {
 	h := &ctx.Request.Header
+	raw := h.RawHeaders()
+	if bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) || !knownVersion(h.Protocol()) {
+		ctx.SetConnectionClose()
+		return fault.New(fault.General)
+	}
 	if !h.ConnectionClose() {
 		return nil
 	}
-	raw := bytes.ToLower(h.RawHeaders())
+	raw = bytes.ToLower(raw)
 	if hasHeader(raw, "content-length:") && hasHeader(raw, "transfer-encoding:") {
 		return fault.New(fault.General)
 	}
 	return nil
 }
+
+func knownVersion(v []byte) bool { return string(v) == "HTTP/1.1" || string(v) == "HTTP/1.0" }
 
 // hasHeader tells whether a line of raw begins with name, colon included.
 func hasHeader(raw []byte, name string) bool {
@@ -320,19 +326,22 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, c *Call, r *route) error
 	return nil
 }
 
-// fail answers with the fault inside err. What is our own failure is logged, once, here.
+// fail answers with the fault inside err. What is our own failure is logged, once, here; what is away is said once for all whom it
+// is refused to.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, c *Call, err error) {
 	f := fault.From(err)
-	if f.Status >= 500 {
-		level := slog.LevelError
-		if f.Status == fasthttp.StatusServiceUnavailable {
-			level = slog.LevelWarn // something is away, and its owner says so louder
-		}
-		s.log.Log(context.Background(), level, "request failed", "status", f.Status, "request_id", c.requestID, "err", err)
+	switch {
+	case f.Status == fasthttp.StatusServiceUnavailable:
+		s.refusals.add(time.Now(), c.requestID, err)
+	case f.Status >= 500:
+		s.log.Error("request failed", "status", f.Status, "request_id", c.requestID, "err", err)
 	}
-	allow := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow))
+	allow, closing := string(ctx.Response.Header.Peek(fasthttp.HeaderAllow)), ctx.Response.ConnectionClose()
 	ctx.Response.Reset()
 	ctx.Response.Header.SetNoDefaultContentType(true)
+	if closing {
+		ctx.SetConnectionClose()
+	}
 	if allow != "" {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
 	}

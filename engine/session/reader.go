@@ -94,6 +94,9 @@ func (s *Session) lost(err error) (hung bool) {
 		hung = s.ended() == nil
 		s.Close(wire.CloseTimedOut, "timed out")
 		return hung
+	case errors.Is(err, websocket.ErrReadLimit): // a length beyond 2^63
+		s.Close(websocket.CloseMessageTooBig, "frame too long")
+		return true
 	default:
 		// The library has answered what breaks the protocol with 1002 itself.
 		s.finish(&ending{code: websocket.CloseProtocolError, silent: true})

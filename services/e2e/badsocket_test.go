@@ -23,9 +23,9 @@ type socket struct {
 const v10 = "/?v=10&encoding=json"
 
 // upgrade opens a socket, or returns the answer to the attempt.
-func (s *scene) upgrade(t *testing.T, path string) (socket, *http.Response) {
+func (w *world) upgrade(t *testing.T, path string) (socket, *http.Response) {
 	t.Helper()
-	ws, res, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(s.url, "http")+path, nil)
+	ws, res, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(w.url, "http")+path, nil)
 	if err != nil {
 		if res == nil {
 			t.Fatal(err)
@@ -40,9 +40,9 @@ func (s *scene) upgrade(t *testing.T, path string) (socket, *http.Response) {
 }
 
 // dial opens a socket and reads its HELLO.
-func (s *scene) dial(t *testing.T, path string) socket {
+func (w *world) dial(t *testing.T, path string) socket {
 	t.Helper()
-	c, res := s.upgrade(t, path)
+	c, res := w.upgrade(t, path)
 	if res != nil {
 		t.Fatalf("%s: the upgrade is answered %s", path, res.Status)
 	}
@@ -54,9 +54,9 @@ func (s *scene) dial(t *testing.T, path string) socket {
 }
 
 // identified is a socket with a new session, of which READY has been read.
-func (s *scene) identified(t *testing.T, token string) (socket, wire.Ready) {
+func (w *world) identified(t *testing.T, token string) (socket, wire.Ready) {
 	t.Helper()
-	c := s.dial(t, v10)
+	c := w.dial(t, v10)
 	c.send(t, identify(token, ""))
 	return c, c.ready(t)
 }

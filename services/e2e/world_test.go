@@ -66,6 +66,13 @@ func single(t *testing.T) *world {
 func split(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
+	w.divide(t)
+	return w
+}
+
+// divide starts the world as split does.
+func (w *world) divide(t *testing.T) {
+	t.Helper()
 	back := w.settings
 	back.Services = []string{node.Auth, node.Guilds, node.Messaging}
 	behind := w.start(t, back).Addr()
@@ -74,7 +81,6 @@ func split(t *testing.T) *world {
 	front.UpstreamAuth, front.UpstreamGuilds, front.UpstreamMessaging = []string{behind}, []string{behind}, []string{behind}
 	w.node = w.start(t, front)
 	w.url = "http://" + w.node.Addr()
-	return w
 }
 
 func newWorld(t *testing.T) *world {

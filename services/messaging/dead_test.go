@@ -456,7 +456,7 @@ func TestDead_AReadKnowsThatItMissedABurial(t *testing.T) {
 	}
 	look := func() (*morgue, bus.Position) {
 		t.Helper()
-		floor := b.svc.overlay.lowest()
+		floor := b.svc.overlay.checkpoint()
 		view, err := b.svc.graves.view(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
@@ -21,7 +22,12 @@ import (
 var (
 	readRetries = metrics.NewCounter(`xcord_messaging_read_retries_total`)
 	readLate    = metrics.NewCounter(`xcord_messaging_reads_late_total`)
+
+	readForgotten = metrics.NewCounter(`xcord_messaging_reads_forgotten_total`)
 )
+
+// behindRetry is when to come again for what has yet to be stored: the writer is hundreds of thousands of entries behind then.
+const behindRetry = 5 * time.Second
 
 // pageTries is how often a page is read that the overlay has moved past: once is rare, and each time takes a prune or a
 // delete within the milliseconds of a query.
@@ -153,7 +159,7 @@ func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, e
 
 // readRows lays dead letters over rows, and the overlay over both; ok is false when something has changed meanwhile.
 func (s *Service) readRows(ctx context.Context, channel id.ID, w window) (messages []found, ok bool, err error) {
-	floor := s.overlay.lowest()
+	floor := s.overlay.checkpoint()
 	dead, err := s.graves.view(ctx)
 	if err != nil {
 		return nil, false, err
@@ -163,10 +169,20 @@ func (s *Service) readRows(ctx context.Context, channel id.ID, w window) (messag
 		return nil, false, err
 	}
 	if messages, ok = s.overlay.lay(channel, w, dead.lay(channel, w, rows)); !ok {
-		return nil, false, nil
+		return nil, false, s.mustRemember(rows.mark)
 	}
 	ok, err = s.graves.still(ctx, dead, floor, rows.mark)
 	return messages, ok, err
+}
+
+// mustRemember answers 503 when what came after mark has been forgotten here: it is in the log, and readable again when it is in
+// Postgres.
+func (s *Service) mustRemember(mark bus.Position) error {
+	if !s.overlay.forgets(mark) {
+		return nil
+	}
+	readForgotten.Inc()
+	return fault.Unavailable(fmt.Errorf("rows as of %s are too old: Postgres is too far behind", mark), behindRetry)
 }
 
 // find is one message as of now, or 10008. The caller has caught up.
@@ -205,13 +221,16 @@ func (s *Service) find(ctx context.Context, channel, message id.ID) (found, erro
 // findRow is a message below the overlay: the dead letters over its row. missing also says that it is deleted; ok is false when
 // something has changed meanwhile.
 func (s *Service) findRow(ctx context.Context, channel, message id.ID) (m found, missing, ok bool, err error) {
-	floor := s.overlay.lowest()
+	floor := s.overlay.checkpoint()
 	dead, err := s.graves.view(ctx)
 	if err != nil {
 		return found{}, false, false, err
 	}
 	if _, _, known := s.overlay.look(channel, message); known {
 		return found{}, false, false, nil // changed since it was asked
+	}
+	if err := s.mustRemember(s.overlay.checkpoint()); err != nil {
+		return found{}, false, false, err
 	}
 	m, known, err := s.store.message(ctx, channel, message)
 	if err != nil {
@@ -224,7 +243,7 @@ func (s *Service) findRow(ctx context.Context, channel, message id.ID) (m found,
 			return found{}, false, false, err
 		}
 	}
-	ok, err = s.graves.still(ctx, dead, floor, s.overlay.lowest())
+	ok, err = s.graves.still(ctx, dead, floor, s.overlay.checkpoint())
 	return m, !known, ok, err
 }
 

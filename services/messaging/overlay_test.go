@@ -202,7 +202,8 @@ func TestOverlay_ShowsTheLogAtEveryInterleavingOfCheckpointAndTail(t *testing.T)
 		committed := rapid.IntRange(floor, n).Draw(t, "committed") // also beyond the tail
 		w := drawWindow(t, n)
 
-		o := newOverlay(rapid.SampledFrom([]int{1, 600, 1 << 20}).Draw(t, "bytes"))
+		o := newOverlay(rapid.SampledFrom([]int{1, 600, 1 << 20}).Draw(t, "bytes"),
+			rapid.SampledFrom([]int{4*(opBytes+itemBytes) + shelfBytes, 1 << 20}).Draw(t, "bytes of ids"))
 		o.prune(s.pos(begin))
 		split := rapid.IntRange(begin, tail).Draw(t, "split")
 		o.apply(s.entries[begin:split])
@@ -213,12 +214,17 @@ func TestOverlay_ShowsTheLogAtEveryInterleavingOfCheckpointAndTail(t *testing.T)
 		o.prune(s.pos(floor))
 
 		messages, ok := o.lay(generalID, w, s.rows(committed, w, o.deletions(generalID)))
-		if !ok {
-			t.Fatal("a page that is new enough and long enough was refused")
-		}
 		truth := want(s.states[max(committed, tail)], w)
-		if diff := cmp.Diff(truth, s.got(t, messages)); diff != "" {
-			t.Errorf("page: %s", diff)
+		switch {
+		case ok == o.forgets(s.pos(committed)):
+			t.Fatalf("a page that is new enough and long enough: accepted %v, forgotten %v", ok, !ok)
+		case ok:
+			if diff := cmp.Diff(truth, s.got(t, messages)); diff != "" {
+				t.Errorf("page: %s", diff)
+			}
+		}
+		if got := o.stats(); got.idBytes > 1<<20 || o.idBytesMax < 1<<20 && got.idBytes > o.idBytesMax {
+			t.Errorf("%d bytes, want at most %d", got.idBytes, o.idBytesMax)
 		}
 		if messages, ok := o.alone(generalID, w); ok {
 			if diff := cmp.Diff(want(s.states[tail], w), s.got(t, messages)); diff != "" {
@@ -237,6 +243,7 @@ func checkLook(t *rapid.T, o *overlay, s script, tail, committed int) {
 		text, exists := s.states[tail][message]
 		m, deleted, known := o.look(generalID, message)
 		switch {
+		case !known && o.forgets(o.checkpoint()): // nothing is said
 		case !known:
 			inRow, ok := s.states[min(committed, tail)][message]
 			if ok != exists || inRow != text {
@@ -262,7 +269,7 @@ func checkEmptied(t *rapid.T, o *overlay, s script, tail int) {
 
 func TestOverlay_RefusesAPageThatIsOlderThanWhatItKeeps(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(1 << 20)
+	o := newOverlay(1<<20, 1<<20)
 	o.apply([]bus.Entry{sentEntry(at(1), generalID, "a"), sentEntry(at(2), generalID, "b")})
 	o.prune(at(1))
 	w := window{below: bus.MessageID(at(9)), lower: 5}
@@ -278,7 +285,7 @@ const otherChannel id.ID = 4242
 
 func TestOverlay_RefusesAPageThatBecameTooShort(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(1 << 20)
+	o := newOverlay(1<<20, 1<<20)
 	o.apply([]bus.Entry{deleteEntry(at(9), generalID, 7)}) // after the page was asked for without extra rows
 	rows := page{lower: []found{{id: 7, body: bodyJSON(generalID, "gone")}}}
 	if _, ok := o.lay(generalID, window{below: 100, lower: 1}, rows); ok {
@@ -288,7 +295,7 @@ func TestOverlay_RefusesAPageThatBecameTooShort(t *testing.T) {
 
 func TestOverlay_TakesARepeatedEntryOnce(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(1 << 20)
+	o := newOverlay(1<<20, 1<<20)
 	a, b := sentEntry(at(1), generalID, "a"), sentEntry(at(2), generalID, "b")
 	o.apply([]bus.Entry{a})
 	o.apply([]bus.Entry{a, b})
@@ -301,7 +308,7 @@ func TestOverlay_TakesARepeatedEntryOnce(t *testing.T) {
 func TestOverlay_LetsGoOfTheOldestBodiesFirst(t *testing.T) {
 	t.Parallel()
 	first, second := sentEntry(at(1), generalID, "a"), sentEntry(at(2), generalID, "b")
-	o := newOverlay(len(second.Body))
+	o := newOverlay(len(second.Body), 1<<20)
 	o.apply([]bus.Entry{first, second})
 	a, _, _ := o.look(generalID, bus.MessageID(at(1)))
 	b, _, _ := o.look(generalID, bus.MessageID(at(2)))
@@ -313,9 +320,34 @@ func TestOverlay_LetsGoOfTheOldestBodiesFirst(t *testing.T) {
 	}
 }
 
+// TestOverlay_ForgetsTheOldestChanges: beyond the second bound it keeps the newest, and knows that it does not know the rest.
+func TestOverlay_ForgetsTheOldestChanges(t *testing.T) {
+	t.Parallel()
+	o := newOverlay(1<<20, 2*(opBytes+itemBytes)+shelfBytes)
+	o.prune(at(1))
+	o.apply([]bus.Entry{sentEntry(at(2), generalID, "a"), sentEntry(at(3), generalID, "b"), sentEntry(at(4), generalID, "c")})
+	f := func(w window, ok bool) {
+		t.Helper()
+		if messages, got := o.alone(generalID, w); got != ok {
+			t.Errorf("window %+v: %d messages, complete %v", w, len(messages), got)
+		}
+	}
+	f(window{below: bus.MessageID(at(9)), lower: 2}, true)
+	f(window{below: bus.MessageID(at(9)), lower: 3}, false)
+	f(window{from: bus.MessageID(at(3)), upper: 5}, true)
+	f(window{from: bus.MessageID(at(2)), upper: 5}, false)
+	if got := o.stats(); got.oldest != at(2) || got.ops != 2 || !o.forgets(at(1)) {
+		t.Errorf("%+v", got)
+	}
+	o.prune(at(2))
+	if got := o.stats(); got.oldest != at(3) || o.forgets(at(1)) {
+		t.Errorf("when the writer is there: %+v", got)
+	}
+}
+
 func TestOverlay_PassesOverWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(1 << 20)
+	o := newOverlay(1<<20, 1<<20)
 	bad := bus.Entry{Pos: at(1), Type: wire.MessageUpdated, Channel: generalID, Body: []byte("{")}
 	o.apply([]bus.Entry{bad, {Pos: at(2), Type: wire.MessageDeleted, Channel: generalID, Body: []byte("7")},
 		{Pos: bus.Position{Ms: 5, Seq: 9999}, Type: wire.MessageSent, Channel: generalID}, sentEntry(at(3), generalID, "good")})

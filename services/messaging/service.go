@@ -37,6 +37,10 @@ type Config struct {
 	// OverlayBytes bounds the bodies that are kept in memory above the checkpoint; beyond it only ids stay and bodies are read
 	// from the log. Default 64 MiB, some 60,000 messages: minutes of a Postgres outage at a normal load.
 	OverlayBytes int
+	// OverlayIDBytes bounds everything else that is kept of those messages; beyond it the oldest are forgotten, and reads that need
+	// them answer 503 until they are stored. Default 512 MiB, some 3.7 million messages: about what the managed Redis
+	// takes before it refuses more.
+	OverlayIDBytes int
 	// PruneEvery is how often the overlay asks for the checkpoint while it holds something. Default 250ms.
 	PruneEvery time.Duration
 	// NonceTTL is how long enforce_nonce remembers. Default 10m, what the contract promises.
@@ -53,6 +57,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OverlayBytes == 0 {
 		c.OverlayBytes = 64 << 20
+	}
+	if c.OverlayIDBytes == 0 {
+		c.OverlayIDBytes = 512 << 20
 	}
 	if c.PruneEvery == 0 {
 		c.PruneEvery = 250 * time.Millisecond
@@ -78,8 +85,8 @@ func (c Config) Validate() error {
 	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
 		errs = append(errs, errors.New("messaging: NonceTTL must be at least 1s"))
 	}
-	if c.OverlayBytes < 0 {
-		errs = append(errs, errors.New("messaging: OverlayBytes must not be negative"))
+	if c.OverlayBytes < 0 || c.OverlayIDBytes < 0 {
+		errs = append(errs, errors.New("messaging: OverlayBytes and OverlayIDBytes must not be negative"))
 	}
 	if c.Batch < 0 || c.Batch > 10_000 {
 		errs = append(errs, errors.New("messaging: Batch must be 1 to 10000"))
@@ -124,7 +131,7 @@ func New(config Config, deps Deps) *Service {
 	config = config.withDefaults()
 	s := &Service{
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
-		overlay: newOverlay(config.OverlayBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
+		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
@@ -151,6 +158,7 @@ func newGauges(o *overlay, g *graves, now func() time.Time) *metrics.Set {
 	})
 	set.NewGauge(`xcord_messaging_overlay_messages`, func() float64 { return float64(o.stats().messages) })
 	set.NewGauge(`xcord_messaging_overlay_bytes`, func() float64 { return float64(o.stats().bytes) })
+	set.NewGauge(`xcord_messaging_overlay_id_bytes`, func() float64 { return float64(o.stats().idBytes) })
 	set.NewGauge(`xcord_bus_dead_letters{group="`+groupName+`"}`, func() float64 { return float64(g.count.Load()) })
 	return set
 }
@@ -204,7 +212,7 @@ func (s *Service) pruneLoop(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		if s.overlay.stats().ops == 0 {
+		if s.overlay.stats().oldest.IsZero() {
 			continue
 		}
 		if _, err := s.Checkpoint(ctx); err != nil && ctx.Err() == nil {

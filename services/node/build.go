@@ -184,10 +184,12 @@ func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
 
 func (n *Node) buildGateway(door *identity.Door, name string) {
 	s, sh := n.settings, &n.shared
-	service := gateway.New(gateway.Config{
-		PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts,
-		Session: session.Config{Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime},
-	}, gateway.Deps{
+	sessions := session.Config{
+		Origins: s.Origins, OpenMax: s.LimitConnections,
+		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
+		ReconnectSpread: s.DrainTime,
+	}
+	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
 		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),

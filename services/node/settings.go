@@ -74,6 +74,10 @@ type Settings struct {
 	ResumeWindow time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
 	DrainTime    time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
 
+	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
+	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
+	SlowTimeout       time.Duration `default:"5s" help:"How long a WebSocket may take nothing of what is sent before it is closed; its session can be resumed."`
+
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`
 }
@@ -97,9 +101,8 @@ func (s *Settings) Validate() error {
 	if len(s.AdminSocket) > socketPathMax {
 		errs = append(errs, fmt.Errorf("admin-socket %q: the path of a socket has at most %d bytes", s.AdminSocket, socketPathMax))
 	}
-	if s.KeysEvery < 0 {
-		errs = append(errs, fmt.Errorf("keys-every %v is negative", s.KeysEvery))
-	}
+	errs = append(errs, notNegative("keys-every", s.KeysEvery), notNegative("heartbeat-interval", s.HeartbeatInterval),
+		notNegative("identify-timeout", s.IdentifyTimeout), notNegative("slow-timeout", s.SlowTimeout))
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -225,6 +228,13 @@ func (s *Settings) validateUpstreams() (errs []error) {
 func hostPort(name, addr string) error {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return fmt.Errorf("%s %q: want host:port", name, addr)
+	}
+	return nil
+}
+
+func notNegative(name string, d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%s %v is negative", name, d)
 	}
 	return nil
 }
