@@ -145,6 +145,9 @@ func (s *Session) Invalidate() {
 	_ = s.until(s.conn.SetReadDeadline, time.Now().Add(s.cfg.IdentifyTimeout))
 }
 
+// Leave is Reconnect behind what waits to be sent, and behind having written down where the session stands.
+func (s *Session) Leave() { s.put(item{task: leave{behind: s.gw.Position()}}) }
+
 // Reconnect tells the client to come back, and closes.
 func (s *Session) Reconnect() {
 	s.finish(&ending{

@@ -226,6 +226,21 @@ func (a ack) write(w *writer) error {
 	return nil
 }
 
+// leave is the end of a session that is to go on elsewhere.
+type leave struct{ behind bus.Position }
+
+func (l leave) write(w *writer) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if w.trail != nil {
+		w.trail.reach(l.behind)
+		w.s.gw.Leave(w.s.ctx, w.s, w.trail.Checkpoint())
+	}
+	w.s.Reconnect()
+	return closing(wire.CloseUnknown, "reconnect") // what came behind is not sent any more
+}
+
 func (w *writer) checkpoint() {
 	if c := w.trail.Checkpoint(); c != nil {
 		w.s.gw.Checkpoint(w.s, c)

@@ -79,7 +79,8 @@ type UserChangedPayload struct {
 	BotHash string `json:"bot_hash,omitempty"`
 }
 
-// UserDeletedPayload is the body of USER_DELETED.
+// UserDeletedPayload is the body of USER_DELETED. Clients see it as the end of each membership, which follows as
+// MEMBER_REMOVED.
 type UserDeletedPayload struct {
 	UserID id.ID `json:"user_id"`
 }

@@ -18,6 +18,10 @@ type record struct {
 	user  id.ID
 	shape shape
 	trail *session.Trail // the owner's writer's own
+	// presence is up to when the client has been told presences, and told whether the present connection has been told what it missed.
+	// They belong to who has the trail.
+	presence int64
+	told     bool
 
 	// The saver guards what follows.
 	kept  *hub.View // the view that Redis has

@@ -155,6 +155,7 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 		return err
 	}
 	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
 	return nil
@@ -166,12 +167,16 @@ func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	mode := auth.RegistrationClosed
-	if n.settings.registrationOpen() {
-		mode = auth.RegistrationOpen
+	sealer, err := token.NewSealer(sh.keys)
+	if err != nil {
+		return err
 	}
-	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
-		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
+	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins}, auth.Deps{
+		Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
+		Limiter: sh.limiter,
+	})
+	n.auth = service
+	n.admin.Mount("/admins", service.Desk())
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil
@@ -196,17 +201,18 @@ func (n *Node) openPool(ctx context.Context, conns int) (*postgres.Pool, error) 
 func (n *Node) buildGateway(door *identity.Door, name string) {
 	s, sh := n.settings, &n.shared
 	sessions := session.Config{
-		Origins: s.Origins, OpenMax: s.LimitConnections,
+		Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime,
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
-		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
+		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),
 	})
 	if sh.limiter != nil {
 		n.houses.Add("limits", sh.limiter)
 	}
 	n.houses.Add(Gateway, service)
+	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
 }

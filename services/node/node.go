@@ -24,6 +24,7 @@ import (
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
+	"github.com/xcord/xcord/services/auth"
 )
 
 // startTimeout bounds a start. It is long for the recovery of a large log or database; a healthy start takes seconds.
@@ -46,6 +47,7 @@ type Node struct {
 	houses  life.Group // the services, and what they share
 	closers []func()
 	rest    *rest.Server
+	auth    *auth.Service // nil when it does not run here
 	loops   life.Loops
 	shared  shared
 }
@@ -292,6 +294,17 @@ func Version() string {
 	return "xcord " + version + revision + dirty + " " + info.GoVersion
 }
 
+// publicURL is where people reach the installation, as far as this process knows; base is where it serves itself.
+func (n *Node) publicURL(base string) string {
+	switch {
+	case n.settings.PublicURL != "":
+		return strings.TrimSuffix(n.settings.PublicURL, "/")
+	case n.settings.Runs(Gateway):
+		return base
+	}
+	return "http://<the gateway>"
+}
+
 // Greet tells whoever started the process what to do next.
 func (n *Node) Greet(out io.Writer) {
 	base := "http://" + n.Addr()
@@ -301,7 +314,11 @@ func (n *Node) Greet(out io.Writer) {
 	lines := []string{
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}
-	if n.settings.Runs(Gateway) && n.settings.registrationOpen() {
+	if n.auth != nil && n.auth.SetupPath() != "" {
+		lines = append(lines, "There is no administrator yet. Whoever opens this first becomes one, within a day:",
+			"  "+n.publicURL(base)+n.auth.SetupPath())
+	}
+	if mode := n.settings.registration(); n.settings.Runs(Gateway) && (mode == auth.RegistrationOpen || mode == auth.RegistrationLocal) {
 		lines = append(lines,
 			"Make an account:",
 			"  curl -s "+base+"/api/v10/auth/register -H 'Content-Type: application/json' \\",
