@@ -183,6 +183,7 @@ type Limiter struct {
 	redis rueidis.Client
 
 	gateways  atomic.Int64
+	fewer     atomic.Int64 // beats in a row in which there were fewer
 	awayUntil atomic.Int64 // in ns since 1970: Redis is not asked before
 	seed      maphash.Seed
 	shards    [shards]shard

@@ -159,13 +159,27 @@ func (l *Limiter) beat(ctx context.Context) (n, least int64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		n, least = max(1, got[0]), got[1]
+		n, least = l.believe(knows, got[0]), got[1]
 		l.gateways.Store(n)
 		if n == knows {
 			break
 		}
 	}
 	return n, least, nil
+}
+
+// believe is how many gateways there are when this one knew of some and Redis now says heard. That there are fewer is believed when it has
+// said so for a while: after an outage of Redis each is heard of only when it has beaten again.
+func (l *Limiter) believe(knows, heard int64) int64 {
+	if heard >= knows {
+		l.fewer.Store(0)
+		return heard
+	}
+	if l.fewer.Add(1) < missedMax {
+		return knows
+	}
+	l.fewer.Store(0)
+	return heard
 }
 
 // beats keeps the number of gateways, and forgets what is over: all shards in half a minute.

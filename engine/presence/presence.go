@@ -96,7 +96,8 @@ type Presence struct {
 
 // socket is one of this process. Its status is what Redis shall have.
 type socket struct {
-	user id.ID
+	user  id.ID
+	since time.Time
 
 	mu     sync.Mutex // held while Redis is told, so that the last word stands
 	status Status     // "" when it is gone
@@ -181,7 +182,7 @@ func (p *Presence) Set(ctx context.Context, user id.ID, session string, status S
 	p.mu.Lock()
 	s := p.sockets[session]
 	if s == nil {
-		s = &socket{user: user}
+		s = &socket{user: user, since: p.cfg.Now()}
 		p.sockets[session] = s
 	}
 	p.mu.Unlock()
@@ -210,7 +211,7 @@ func (p *Presence) Remove(ctx context.Context, session string) error {
 
 // tell brings a socket's status to Redis. The socket is locked.
 func (p *Presence) tell(ctx context.Context, session string, s *socket) error {
-	if err := p.set(ctx, s.user, p.name(session), s.status); err != nil {
+	if err := p.set(ctx, s, p.name(session)); err != nil {
 		failedTotal.Inc()
 		return err
 	}
@@ -225,12 +226,12 @@ func (p *Presence) tell(ctx context.Context, session string, s *socket) error {
 	return nil
 }
 
-func (p *Presence) set(ctx context.Context, user id.ID, socket string, status Status) error {
+func (p *Presence) set(ctx context.Context, s *socket, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
 	defer cancel()
 	cmd := p.redis.B().Fcall().Function("xcord_presence_set").Numkeys(4).
-		Key(socketsKey(user), statusesKey(), changesKey(), gatewayKey(p.cfg.Gateway)).
-		Arg(user.String(), socket, string(status)).Build()
+		Key(socketsKey(s.user), statusesKey(), changesKey(), gatewayKey(p.cfg.Gateway)).
+		Arg(s.user.String(), name, string(s.status), milliseconds(s.since)).Build()
 	if err := p.redis.Do(ctx, cmd).Error(); err != nil {
 		return fmt.Errorf("set presence: %w", err)
 	}

@@ -140,12 +140,12 @@ func everywhere(v limit.Verdict) error {
 	return f
 }
 
-// noteInvalid counts what a client should not go on with. The answer to a banned client does not count again.
-func (s *Server) noteInvalid(c *Call, status int) {
-	if !c.counted {
+// noteInvalid counts what a client should not go on with. Not what it has no part in: that the server is short of something.
+func (s *Server) noteInvalid(c *Call, res *fasthttp.Response) {
+	if !c.counted || string(res.Header.Peek("X-RateLimit-Scope")) == "shared" {
 		return
 	}
-	switch status {
+	switch res.StatusCode() {
 	case fasthttp.StatusUnauthorized, fasthttp.StatusForbidden, fasthttp.StatusTooManyRequests:
 		s.deps.Limiter.Take(c.ctx, s.rules.invalid, limit.Addr(c.client))
 	}

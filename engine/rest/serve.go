@@ -48,7 +48,7 @@ func (s *Server) serve(base context.Context, ctx *fasthttp.RequestCtx) {
 		if !s.cfg.Internal {
 			s.secure(h)
 			writeLimit(h, c.bucket, c.verdict)
-			s.noteInvalid(c, ctx.Response.StatusCode())
+			s.noteInvalid(c, &ctx.Response)
 			s.allowOrigin(ctx)
 		}
 		m.observe(ctx.Response.StatusCode(), time.Since(ctx.Time()))

@@ -513,7 +513,7 @@ func TestSecurity_session_revoke_ws(t *testing.T) {
 	t.Parallel()
 	w, other := pair(t)
 	urls := []string{w.url, other}
-	end := func(how string, revoke func(t *testing.T, victim *person, in wire.LoginAnswer) error) {
+	end := func(how string, revoke func(t *testing.T, victim *person, in wire.LoggedIn) error) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			ada := w.register(t, "ada")
@@ -530,7 +530,7 @@ func TestSecurity_session_revoke_ws(t *testing.T) {
 			}
 			mine, _ := w.identified(t, ada.token)
 			began := time.Now()
-			if err := revoke(t, ada, in); err != nil {
+			if err := revoke(t, ada, *in.LoggedIn); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range sockets {
@@ -559,14 +559,14 @@ func TestSecurity_session_revoke_ws(t *testing.T) {
 			mine.until(t, wire.OpHeartbeatACK, "") // the login that did it goes on
 		})
 	}
-	end("logout", func(t *testing.T, victim *person, in wire.LoginAnswer) error {
+	end("logout", func(t *testing.T, victim *person, in wire.LoggedIn) error {
 		return victim.WithToken(in.Token).Logout(t.Context())
 	})
-	end("revoke", func(t *testing.T, victim *person, in wire.LoginAnswer) error {
+	end("revoke", func(t *testing.T, victim *person, in wire.LoggedIn) error {
 		sum := sha256.Sum256([]byte(in.SessionID))
 		return victim.EndSessions(t.Context(), base64.RawURLEncoding.EncodeToString(sum[:]))
 	})
-	end("password change", func(t *testing.T, victim *person, _ wire.LoginAnswer) error {
+	end("password change", func(t *testing.T, victim *person, _ wire.LoggedIn) error {
 		old, next := password, "another horse battery"
 		_, err := victim.UpdateMe(t.Context(), wire.UpdateSelf{Password: &old, NewPassword: &next})
 		return err

@@ -183,10 +183,13 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
 		return session.ErrInvalid
 	}
-	// Before the claim: what the other one notes after it, the checkpoint may not have any more.
-	known, err := s.knownTo(ctx, l.state.Gateway)
-	if err != nil {
-		return err
+	// The note is of whom the session belongs to, and from before the claim: of a session that it has lost, a gateway's later notes
+	// know nothing.
+	var known bus.Position
+	if l.owner == l.state.Gateway {
+		if known, err = s.knownTo(ctx, l.owner); err != nil {
+			return err
+		}
 	}
 	store := s.deps.Resume
 	if l.owner != store.Gateway() {

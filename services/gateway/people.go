@@ -32,6 +32,9 @@ type people struct {
 	roster   *roster.Roster
 	presence *presence.Presence
 	now      func() time.Time
+	// margin is how long before a gateway last knew where a client stood, the client may have stopped to get presences: two and a half
+	// heartbeats. What it gets twice does no harm.
+	margin time.Duration
 
 	mu     sync.Mutex // guards lists and groups, held for no I/O
 	lists  map[id.ID]*list
@@ -46,8 +49,8 @@ type list struct {
 	members []wire.Member
 }
 
-func newPeople(r *roster.Roster, p *presence.Presence, now func() time.Time) *people {
-	return &people{roster: r, presence: p, now: now, lists: map[id.ID]*list{}, groups: map[id.ID]group{}}
+func newPeople(r *roster.Roster, p *presence.Presence, now func() time.Time, heartbeat time.Duration) *people {
+	return &people{roster: r, presence: p, now: now, margin: max(marginMin, heartbeat*5/2), lists: map[id.ID]*list{}, groups: map[id.ID]group{}}
 }
 
 // listsMax bounds the lists kept; the next beyond it drops all, which costs one reading each.
@@ -206,9 +209,8 @@ func (s *Service) membersByID(ctx context.Context, g *roster.Guild, ids []id.ID)
 const (
 	// onlineMax bounds what is told after RESUMED.
 	onlineMax = 1000
-	// presenceMargin is how long before a gateway last knew where a client stood, the client may have stopped to get presences: two and
-	// a half heartbeats of 41.25 s. What it gets twice does no harm.
-	presenceMargin = 104 * time.Second
+	// marginMin is two and a half heartbeats of 41.25 s, see people.margin.
+	marginMin = 104 * time.Second
 	// groupsMax bounds the users whose guilds are remembered for membersFresh.
 	groupsMax = 4096
 )
@@ -217,7 +219,7 @@ const (
 // When it is not known any more who did, it tells of all.
 func (p *people) presencesAfter(r *record, guilds []sight, wanted bool) func(context.Context, session.Emit) error {
 	return func(ctx context.Context, emit session.Emit) error {
-		changed, ok := p.presence.Since(r.presence - presenceMargin.Milliseconds())
+		changed, ok := p.presence.Since(r.presence - p.margin.Milliseconds())
 		delete(changed, r.user)
 		var err error
 		switch {

@@ -165,7 +165,7 @@ func New(cfg Config, deps Deps) *Service {
 	s := &Service{
 		cfg: cfg, deps: deps,
 		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
-		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
+		people:   newPeople(deps.Roster, deps.Presence, cfg.Now, cfg.Session.HeartbeatInterval),
 		typing:   make(chan []byte, typingMax),
 		letters:  newLetters(),
 		turns:    make(chan struct{}, cfg.StartsMax),

@@ -198,7 +198,7 @@ func (w *watch) observe(ws *websocket.Conn) {
 }
 
 // during posts for a while, and returns how late the messages were.
-func (w *watch) during(d time.Duration) []time.Duration { return w.while(func() { time.Sleep(d) }) }
+func (w *watch) during(d time.Duration) []time.Duration { return w.while(func() { <-time.After(d) }) }
 
 // while posts as long as do runs.
 func (w *watch) while(do func()) []time.Duration {

@@ -213,5 +213,6 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 		n.houses.Add("limits", sh.limiter)
 	}
 	n.houses.Add(Gateway, service)
+	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
 }

@@ -33,7 +33,7 @@ var serviceNames = []string{Auth, Guilds, Messaging, Gateway}
 type Settings struct {
 	Addr        string   `default:"127.0.0.1:8080" help:"Public listener: REST and WebSocket. Without the gateway service: where other processes forward to."`
 	AdminAddr   string   `default:"127.0.0.1:8081" help:"Internal listener: /metrics, /livez, /readyz."`
-	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq asks. Default: <data>/admin.sock, if there is a data directory."`
+	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq and xcord sockets ask. Default: <data>/admin.sock, if there is a data directory."`
 	Data        string   `help:"Where the managed servers and generated secrets live. Default: ./data, as root /var/lib/xcord."`
 	Services    []string `help:"Which services this process runs: gateway, auth, guilds, messaging. Default: all."`
 
@@ -72,11 +72,12 @@ type Settings struct {
 
 	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
+	ResumeWindow time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
+	DrainTime    time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
+
 	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
 	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
 	SlowTimeout       time.Duration `default:"5s" help:"How long a WebSocket may take nothing of what is sent before it is closed; its session can be resumed."`
-	ResumeWindow      time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
-	DrainTime         time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
 
 	LogFormat string `default:"text" enum:"text,json" help:"How the log looks."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"What the log holds."`

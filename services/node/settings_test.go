@@ -26,6 +26,12 @@ func TestSettings_AcceptsWhatWorks(t *testing.T) {
 	shared := func(s *Settings) { s.KeysDir, s.RedisURL, s.PostgresURL = "keys", "redis://x", "postgres://x" }
 	f(func(*Settings) {})
 	f(func(s *Settings) { s.PublicURL = "https://chat.example:8443" })
+	f(func(s *Settings) {
+		s.Limits, s.TrustedProxies, s.Origins = "off", []string{"10.1.2.3", "fd00::/8"}, []string{"*", "http://localhost:5173"}
+	})
+	f(func(s *Settings) {
+		s.Addr, s.ACMEDomain, s.LimitExempt = "0.0.0.0:443", []string{"chat.example"}, []string{"none"}
+	})
 	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds, Messaging} })
 	f(func(s *Settings) {
 		shared(s)
@@ -61,6 +67,12 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 	f(func(s *Settings) { s.UpstreamAuth = []string{"a:1"} }, "upstream-auth is set, but auth runs here")
 	f(func(s *Settings) { s.Services = []string{Auth, Auth, "cooking"} },
 		`"auth" is named twice`, `"cooking" is none of`, "keys-dir is missing", "XCORD_REDIS_URL", "XCORD_POSTGRES_URL")
+	f(func(s *Settings) {
+		s.Addr, s.Limits, s.LimitUser = "0.0.0.0:80", "off", -1
+		s.TrustedProxies, s.LimitExempt, s.Origins = []string{"10.0.0.0/33"}, []string{"here"}, []string{"https://a.example/", "a.example", "*"}
+		s.TLSCert, s.ACMEDomain = "cert.pem", []string{"a.example"}
+	}, "limits off: only on a loopback address", "limit-user must not be negative", `trusted-proxies: "10.0.0.0/33"`, `limit-exempt: "here"`,
+		`origins: "https://a.example/"`, `origins: "a.example"`, "tls-cert, tls-key, acme-domain: TLS needs both", "either a certificate or domains")
 	f(func(s *Settings) {
 		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Gateway}, "keys", conf.Secret("r"), conf.Secret("p")
 		s.UpstreamAuth = []string{"nowhere"}
