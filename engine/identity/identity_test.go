@@ -77,8 +77,8 @@ func (b *bundle) settle(t *testing.T, bot id.ID, version int64, hash string) bus
 	if version == 1 {
 		e.Type = wire.UserCreated
 	}
-	if e.Pos = b.outbox.Settle(t.Context(), e); e.Pos.IsZero() {
-		t.Fatal("not settled")
+	if e.Pos, err = b.outbox.Settle(t.Context(), e); err != nil {
+		t.Fatal(err)
 	}
 	return e
 }

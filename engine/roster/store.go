@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/wire"
@@ -25,8 +26,12 @@ var (
 	relayedTotal = metrics.NewCounter(`xcord_roster_outbox_relayed_total`)
 )
 
-// settleTimeout bounds the step after COMMIT. What takes longer is answered 2xx all the same, because it will happen.
-const settleTimeout = 3 * time.Second
+// settleTimeout bounds the step after COMMIT, a restart of Redis included. settlePause is how long it waits between two attempts, up to
+// one and a half times as long.
+const (
+	settleTimeout = 5 * time.Second
+	settlePause   = 100 * time.Millisecond
+)
 
 // relayEvery and relayBatch: how often, and how many at once, leftovers are looked for.
 const (
@@ -98,20 +103,27 @@ func aggregateOf(e bus.Entry) (kind string, aggregate id.ID) {
 	return "guild", e.Guild
 }
 
-// Settle brings a committed entry, and what stands before it, into the log and the read model, and moves this process's copy. It does not
-// fail: when the log is too slow or away, the relay does it later, and the change is made in any case. Then the position is zero.
-func (o *Outbox) Settle(ctx context.Context, e bus.Entry) bus.Position {
+// Settle brings a committed entry, and what stands before it, into the log and the read model, and moves this process's copy. When
+// the log is away for too long it answers a 503: the change is made and the relay brings it into the log later, but nobody may rely on it
+// before, since what it forbids can still get in front of it.
+func (o *Outbox) Settle(ctx context.Context, e bus.Entry) (bus.Position, error) {
 	// The change is committed: that the client has gone away does not matter any more.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	pos, err := o.settle(ctx, e)
-	if err != nil {
-		lateTotal.Inc()
-		slog.Warn("a committed change is not in the log yet", "type", string(e.Type), "guild", e.Guild.String(), "err", err)
-		return bus.Position{}
+	for {
+		pos, err := o.settle(ctx, e)
+		if err == nil {
+			settledTotal.Inc()
+			return pos, nil
+		}
+		select {
+		case <-time.After(settlePause + rand.N(settlePause/2)):
+		case <-ctx.Done():
+			lateTotal.Inc()
+			slog.Warn("a committed change is not in the log yet", "type", string(e.Type), "guild", e.Guild.String(), "err", err)
+			return bus.Position{}, fault.Unavailable(fmt.Errorf("%s is stored, but not in the log yet: %w", e.Type, err), 0)
+		}
 	}
-	settledTotal.Inc()
-	return pos
 }
 
 // CatchUpGuild brings everything into the log that is committed for a guild: for who holds its row locked in tx and wants to

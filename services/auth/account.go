@@ -208,10 +208,10 @@ func (s *Service) alter(c *rest.Call, user id.ID, p proof, change func(context.C
 		return account{}, err
 	}
 	if e != nil {
-		s.deps.Outbox.Settle(c.Context(), *e)
+		_, err = s.deps.Outbox.Settle(c.Context(), *e)
 	}
 	s.announceEnd(c.Context(), user, ended...)
-	return a, nil
+	return a, err
 }
 
 // replacePassword puts a hash into an account, and ends what the old password has led to, but for the session of who asks.

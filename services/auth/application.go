@@ -80,7 +80,9 @@ func (s *Service) createApplication(c *rest.Call, in wire.CreateApplication) (wi
 	if err != nil {
 		return wire.Application{}, err
 	}
-	s.deps.Outbox.Settle(c.Context(), e)
+	if _, err := s.deps.Outbox.Settle(c.Context(), e); err != nil {
+		return wire.Application{}, err
+	}
 	return app.wire(), nil
 }
 
@@ -192,9 +194,9 @@ func (s *Service) giveToken(c *rest.Call, replace bool) (wire.BotToken, error) {
 	if err != nil {
 		return wire.BotToken{}, err
 	}
-	s.deps.Outbox.Settle(c.Context(), e)
+	_, err = s.deps.Outbox.Settle(c.Context(), e)
 	if had {
 		s.announceEnd(c.Context(), bot, identity.AllSessions)
 	}
-	return wire.BotToken{Token: clear}, nil
+	return wire.BotToken{Token: clear}, err
 }

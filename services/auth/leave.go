@@ -148,7 +148,7 @@ func (s *Service) erase(c *rest.Call, user id.ID, action auditAction, allowed fu
 	if err != nil {
 		return err
 	}
-	s.deps.Outbox.Settle(c.Context(), e)
+	_, err = s.deps.Outbox.Settle(c.Context(), e)
 	s.announceEnd(c.Context(), user, identity.AllSessions)
-	return nil
+	return err
 }

@@ -166,8 +166,8 @@ func (s *Service) create(ctx context.Context, a *account, password string, with 
 	if err != nil {
 		return taken(err)
 	}
-	s.deps.Outbox.Settle(ctx, e)
-	return nil
+	_, err = s.deps.Outbox.Settle(ctx, e)
+	return err
 }
 
 // errUsername and errEmail mean that somebody has it already.

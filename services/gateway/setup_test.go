@@ -207,7 +207,11 @@ func (b *bundle) cold(kind wire.EventType, e bus.Entry, payload any) {
 	}
 	b.version[aggregate]++
 	e.Type, e.Version, e.Body = kind, b.version[aggregate], encode(payload)
-	b.reach(b.outbox.Settle(b.t.Context(), e))
+	pos, err := b.outbox.Settle(b.t.Context(), e)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.reach(pos)
 }
 
 func (b *bundle) reach(pos bus.Position) {

@@ -93,7 +93,9 @@ func (s *Service) changeAs(ctx context.Context, user id.ID, in scope, do func(ct
 		unchangedTotal.Inc()
 		return nil
 	}
-	s.outbox.Settle(ctx, entry)
+	if _, err := s.outbox.Settle(ctx, entry); err != nil {
+		return err
+	}
 	changedTotal.Inc()
 	changeTime.UpdateDuration(start)
 	return nil

@@ -58,13 +58,13 @@ func breaking(stop func()) rest.Route[*Service] {
 	})
 }
 
-// broken is a guild at version 2, which was answered, and version 1 in the log, which is away.
+// broken is a guild at version 2 in its row, which was answered 503, and version 1 in the log, which is away.
 func broken(t *testing.T) (*bundle, wire.Guild) {
 	t.Helper()
 	var b *bundle
 	b = setup(t, breaking(func() { b.redis.Stop() }))
 	g := b.guild()
-	b.want(204, owner, "POST", path("/guilds/%s/break", g.ID), "")
+	b.want(503, owner, "POST", path("/guilds/%s/break", g.ID), "")
 	if v := b.version(g.ID); v != 2 {
 		t.Fatalf("the row is at version %d", v)
 	}
@@ -76,10 +76,23 @@ func broken(t *testing.T) (*bundle, wire.Guild) {
 	return b, g
 }
 
+// mend brings the log back, and waits until it is asked again.
+func (b *bundle) mend() {
+	b.t.Helper()
+	b.must(b.redis.Start(b.t.Context()))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := b.log.Last(b.t.Context()); err == nil || b.t.Context().Err() != nil {
+			break
+		}
+	}
+}
+
 func TestChange_CommittedWithoutTheLogIsRelayedLater(t *testing.T) {
 	t.Parallel()
 	b, g := broken(t)
-	b.must(b.redis.Start(t.Context()))
+	b.mend()
 	b.must(b.outbox.Start(t.Context()))
 	all := b.contiguous(g.ID, 2) // waits for the relay
 	if all[1].Type != wire.ServerUpdated {
@@ -93,7 +106,7 @@ func TestChange_CommittedWithoutTheLogIsRelayedLater(t *testing.T) {
 func TestChange_CommittedWithoutTheLogComesBeforeTheNextChange(t *testing.T) {
 	t.Parallel()
 	b, g := broken(t)
-	b.must(b.redis.Start(t.Context()))
+	b.mend()
 	r := get[wire.Role](b, 200, owner, "POST", path("/guilds/%s/roles", g.ID), `{"name":"next"}`)
 	all := b.contiguous(g.ID, 3)
 	if all[1].Type != wire.ServerUpdated || all[2].Type != wire.RoleCreated {

@@ -54,7 +54,9 @@ func (s *Service) createGuild(c *rest.Call, in createGuild) (wire.Guild, error) 
 		refusedTotal.Inc()
 		return wire.Guild{}, err
 	}
-	s.outbox.Settle(ctx, entry)
+	if _, err := s.outbox.Settle(ctx, entry); err != nil {
+		return wire.Guild{}, err
+	}
 	changedTotal.Inc()
 	out := made.Guild
 	out.Roles = made.Roles

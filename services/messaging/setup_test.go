@@ -179,9 +179,9 @@ func settle(t testing.TB, pool *pgxpool.Pool, outbox *roster.Outbox, e bus.Entry
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pos := outbox.Settle(t.Context(), e)
-	if pos.IsZero() {
-		t.Fatal("the change was not settled")
+	pos, err := outbox.Settle(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return pos
 }
