@@ -7,10 +7,13 @@ BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo t
 TEST_TIMEOUT ?= 10m
 TEST_FLAGS   ?=
 PACKAGES     ?= ./...
+# Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens.
+FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/token:FuzzVerify
+FUZZ_TIME    ?= 1m
 ARGS         ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test check fmt bench chaos chaos-short clean
+.PHONY: help deps build run test fuzz vuln check fmt bench chaos chaos-long clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +29,16 @@ run: deps build ## Run everything in one process: make run ARGS='-addr 127.0.0.1
 
 test: deps ## Run every test with the race detector
 	$(GO) test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory fuzz FUZZ_TIME=2s)
+
+fuzz: ## Fuzz what strangers can send, a minute each: make fuzz FUZZ_TIME=1h
+	@for each in $(FUZZERS); do \
+		echo "$(GO) test -fuzz $${each#*:} -fuzztime $(FUZZ_TIME) $${each%:*}"; \
+		$(GO) test -run '^$$' -fuzz "^$${each#*:}$$" -fuzztime $(FUZZ_TIME) "$${each%:*}" || exit 1; \
+	done
+
+vuln: ## Look for known vulnerabilities in what is called; needs https://vuln.go.dev
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 check: ## Vet, staticcheck, gofmt, go.mod and the rules of the house
 	$(GO) vet ./...
@@ -42,11 +55,11 @@ fmt: ## Format every Go file
 bench: deps ## Measure the real binary beside bare Redis, HTTP, sockets and SQL
 	$(GO) test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 10m ./bench
 
-chaos-short: deps ## The same with four faults, in half a minute
-	$(GO) test -race -run 'ShortRun' -count 1 -v -timeout 5m ./bench/chaos -chaos.short $(ARGS)
+chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.seed=1'
+	$(GO) test -run 'LongRun|BadBuilds|Check' -count 1 -v -timeout 20m ./bench/chaos -chaos $(ARGS)
 
-chaos: deps ## Kill, stop and cut everything under load, and check every answer and delivery: make chaos ARGS='-chaos.rounds=1'
-	$(GO) test -run 'Chaos|BadBuilds|Check' -count 1 -v -timeout 15m ./bench/chaos -chaos $(ARGS)
+chaos-long: deps ## The same with a million acknowledged events
+	$(GO) test -run 'LongRun|Check' -count 1 -v -timeout 60m ./bench/chaos -chaos -chaos.all -chaos.events=1000000 -chaos.watchers=6 $(ARGS)
 
 clean: ## Remove what was built; ./data stays
 	rm -rf bin

@@ -54,6 +54,7 @@ func BenchmarkServer(b *testing.B) {
 	b.Run("Posts", w.posts)
 	b.Run("Fanout", w.fanout)
 	b.Run("Writer", w.writer)
+	b.Run("Auth", w.auth)
 	fmt.Println()
 	w.report.print(os.Stdout)
 }

@@ -1,5 +1,5 @@
 // Package bench measures the real binary, in a process of its own with a Redis that keeps what it was told (`always`) and
-// a Postgres, all on a real disk: posts, fan-out, and the writer's rows. Beside each load it runs the bare mechanism under
+// a Postgres, all on a real disk: posts, fan-out, the writer's rows, and logins and tokens. Beside each load it runs the bare mechanism under
 // it, and prints the ratio of the two: machines differ, and a ratio of two figures from one run differs least. It judges
 // nothing: no figure makes it fail, only an answer or a delivery that is wrong or missing.
 //

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	histories = 16
+	histories = 10
 	steps     = 600
 )
 
@@ -226,14 +227,36 @@ var mutants = map[string]mutant{
 	"page shows a delete":   {[]string{"I9"}, pageShowsDelete},
 	"page without an edit":  {[]string{"I9"}, pageWithoutEdit},
 	"ids against real time": {[]string{"I8"}, againstTime},
+	"a late change":         {[]string{"I8"}, lateChange},
+	"change behind delete":  {[]string{"I5"}, changeBehindDelete},
+	"drop what is shown":    {[]string{"I7"}, dropShown},
 	"leak":                  {[]string{"I10"}, leak},
-	"pending entries":       {[]string{"I11"}, func(_ *rand.Rand, h *History) bool { h.Final.Pending = 1; return true }},
+	"leak to a stranger":    {[]string{"I10"}, leakToStranger},
+	"leak behind gone":      {[]string{"I10"}, leakBehindGone},
+	"leak after a second":   {[]string{"I10"}, leakLate},
+	"the kept out speak":    {[]string{"I10"}, keptOutSpeaks},
+	"the kept out accepted": {[]string{"I10"}, keptOutAccepted},
+	"refused, and stored":   {[]string{"I2"}, refusedStored},
+	"goroutines grow": {[]string{"I12"}, func(_ *rand.Rand, h *History) bool {
+		h.Final.Before.Goroutines, h.Final.After.Goroutines = 300, 371
+		return true
+	}},
+	"files grow":                 {[]string{"I12"}, func(_ *rand.Rand, h *History) bool { h.Final.After.Files = usageFew + 1; return true }},
+	"memory grows":               {[]string{"I12"}, func(_ *rand.Rand, h *History) bool { h.Final.After.Bytes = 2 * usageBytes; return true }},
+	"entries that were not read": {[]string{"I11"}, func(_ *rand.Rand, h *History) bool { h.Final.Lag = 1; return true }},
+	"pending entries":            {[]string{"I11"}, func(_ *rand.Rand, h *History) bool { h.Final.Pending = 1; return true }},
 	"a dead letter": {[]string{"I11"}, func(r *rand.Rand, h *History) bool {
 		h.Final.Dead = []id.ID{h.Final.Rows[r.IntN(len(h.Final.Rows))].ID}
 		return true
 	}},
+	"never answered": {[]string{"I0"}, func(_ *rand.Rand, h *History) bool {
+		h.Events = append(h.Events, Event{Op: GiveUp, T: h.Events[len(h.Events)-1].T, Client: "p0", Text: "an edit"})
+		return true
+	}},
 	"refused": {[]string{"I0"}, func(r *rand.Rand, h *History) bool {
-		i, ok := pick(r, h, func(_ int, e Event) bool { return e.Op == Ret && e.Status == 0 })
+		i, ok := pick(r, h, func(_ int, e Event) bool {
+			return e.Op == Ret && e.Status == 0 && sentOf(h, e).Channel != flipChannel
+		})
 		if ok {
 			h.Events[i].Status = 403
 		}
@@ -516,32 +539,239 @@ func againstTime(r *rand.Rand, h *History) bool {
 	return true
 }
 
-// leak delivers what was sent while the channel was hidden.
+// leak delivers to a guest what was sent while the channel was hidden.
 func leak(r *rand.Rand, h *History) bool {
 	m := newModel(*h)
-	var hidden *message
-	i, ok := pick(r, h, func(_ int, e Event) bool { return isCreate(0, e) && hiddenAt(m, e.T) != nil })
+	i, ok := pick(r, h, func(_ int, e Event) bool { return isCreate(0, e) && hiddenAt(m, e) != nil })
 	if !ok {
 		return false
 	}
 	e := h.Events[i]
-	hidden = hiddenAt(m, e.T)
+	hidden := hiddenAt(m, e)
 	e.Channel, e.Message, e.Text, e.Author = flipChannel, hidden.id, text(hidden.key, 0), hidden.author
 	h.Events = slices.Insert(h.Events, i, e)
 	shift(h, i+1, e.Session, 1)
 	return true
 }
 
-func hiddenAt(m *model, t int64) *message {
+// hiddenAt is a message that is certainly hidden from who receives e.
+func hiddenAt(m *model, e Event) *message {
+	user := m.users[e.Client]
 	for _, key := range slices.Sorted(maps.Keys(m.keys)) {
 		msg := m.keys[key]
-		for _, f := range m.flips[flipChannel] {
-			if msg.channel == flipChannel && msg.id != 0 && f.hidden < msg.sent && msg.sent < t && t < f.shown {
-				return msg
-			}
+		if msg.channel != flipChannel || msg.id == 0 || !guestID(user) {
+			continue
+		}
+		if _, ok := m.veils[flipChannel].hidden(user, msg.sent, e.T); ok && msg.sent < e.T {
+			return msg
 		}
 	}
 	return nil
+}
+
+// leakToStranger delivers a message of the hidden channel to somebody who is not in its guild.
+func leakToStranger(r *rand.Rand, h *History) bool {
+	var from Event
+	if i, ok := pick(r, h, func(_ int, e Event) bool {
+		return e.Op == Recv && e.Type == "MESSAGE_CREATE" && e.Channel == flipChannel
+	}); ok {
+		from = h.Events[i]
+	}
+	i, ok := pick(r, h, func(_ int, e Event) bool { return isCreate(0, e) && e.Client == "w3" && e.T > from.T && from.T > 0 })
+	if !ok {
+		return false
+	}
+	e := h.Events[i]
+	from.T, from.Client, from.Session, from.Seq = e.T, e.Client, e.Session, e.Seq
+	h.Events = slices.Insert(h.Events, i, from)
+	shift(h, i+1, e.Session, 1)
+	return true
+}
+
+// leakBehindGone exchanges the word that the channel is gone with what came before it of that channel.
+func leakBehindGone(r *rand.Rand, h *History) bool {
+	before := func(i int) int {
+		for j := i - 1; j >= 0; j-- {
+			if e := h.Events[j]; e.Op == Recv && e.Session == h.Events[i].Session {
+				if e.Type == "MESSAGE_CREATE" && e.Channel == flipChannel {
+					return j
+				}
+				return -1
+			}
+		}
+		return -1
+	}
+	i, ok := pick(r, h, func(i int, e Event) bool { return e.Type == "CHANNEL_DELETE" && before(i) >= 0 })
+	if ok {
+		j := before(i)
+		a, b := h.Events[j], h.Events[i]
+		a.Seq, b.Seq, a.T, b.T = b.Seq, a.Seq, b.T, a.T
+		h.Events[j], h.Events[i] = b, a
+	}
+	return ok
+}
+
+// leakLate delivers what was sent before the hiding, without a word of the hiding, two seconds after it. What was sent meanwhile comes
+// in time.
+func leakLate(_ *rand.Rand, h *History) bool {
+	const ms = int64(1e6)
+	last := h.Events[len(h.Events)-1].T + 1e12
+	const session = "late.1"
+	add := func(at int64, e Event) {
+		e.T = last + at*ms
+		h.Events = append(h.Events, e)
+	}
+	sent := func(key string, call int64, channel id.ID) Event {
+		return Event{Op: Send, Client: "p9", Call: call, Kind: Create, Key: key, Text: text(key, 0), Channel: channel, Author: 102}
+	}
+	got := func(key string, message id.ID, channel id.ID, seq int64) Event {
+		return Event{Op: Recv, Client: "late", Session: session, Seq: seq, Type: "MESSAGE_CREATE", Text: text(key, 0), Message: message,
+			Channel: channel, Author: 102}
+	}
+	add(0, Event{Op: Recv, Client: "late", Session: session, Seq: 1, Type: "READY", Author: 100})
+	add(1, sent("before-1", 1, flipChannel))
+	add(2, Event{Op: Ret, Client: "p9", Call: 1, Status: 200, Message: 5_000_000})
+	add(3, Event{Op: Send, Client: ownerClient, Call: 1 << 40, Kind: Hide, Channel: flipChannel, Author: flipperID})
+	add(4, Event{Op: Ret, Client: ownerClient, Call: 1 << 40, Status: 204})
+	add(10, sent("behind-1", 2, 1))
+	add(11, Event{Op: Ret, Client: "p9", Call: 2, Status: 200, Message: 5_000_001})
+	add(12, got("behind-1", 5_000_001, 1, 2))
+	add(2000, got("before-1", 5_000_000, flipChannel, 3))
+	add(2002, Event{Op: End, Client: "late"})
+	for _, m := range []struct {
+		key     string
+		id      id.ID
+		channel id.ID
+	}{{"before-1", 5_000_000, flipChannel}, {"behind-1", 5_000_001, 1}} {
+		h.Final.Rows = append(h.Final.Rows, Row{ID: m.id, Channel: m.channel, Author: 102, Content: text(m.key, 0)})
+	}
+	return true
+}
+
+// keptOutSpeaks lets a member see what a guest said behind what keeps the guest out.
+func keptOutSpeaks(r *rand.Rand, h *History) bool {
+	before := func(i int) int {
+		for j := i - 1; j >= 0; j-- {
+			if e := h.Events[j]; e.Op == Recv && e.Session == h.Events[i].Session {
+				if e.Type == "MESSAGE_CREATE" && e.Channel == flipChannel && (e.Author == h.Events[i].User || h.Events[i].User == 0 && guestID(e.Author)) {
+					return j
+				}
+				return -1
+			}
+		}
+		return -1
+	}
+	i, ok := pick(r, h, func(i int, e Event) bool {
+		return e.Op == Recv && e.Client == "w2" && e.Kind == Hide && before(i) >= 0
+	})
+	if ok {
+		j := before(i)
+		a, b := h.Events[j], h.Events[i]
+		a.Seq, b.Seq, a.T, b.T = b.Seq, a.Seq, b.T, a.T
+		h.Events[j], h.Events[i] = b, a
+	}
+	return ok
+}
+
+// keptOutAccepted answers a refused guest with success.
+func keptOutAccepted(r *rand.Rand, h *History) bool {
+	m := newModel(*h)
+	i, ok := pick(r, h, func(_ int, e Event) bool {
+		if e.Op != Ret || e.Status != 403 {
+			return false
+		}
+		s := sentOf(h, e)
+		_, hidden := m.veils[flipChannel].hidden(s.Author, s.T, e.T)
+		return hidden && s.Kind == Create && m.keys[s.Key].sent == s.T
+	})
+	if ok {
+		h.Events[i].Status, h.Events[i].Message = 200, 7_000_000
+	}
+	return ok
+}
+
+// refusedStored stores what was refused.
+func refusedStored(r *rand.Rand, h *History) bool {
+	m := newModel(*h)
+	i, ok := pick(r, h, func(_ int, e Event) bool {
+		return e.Op == Ret && e.Status == 403 && sentOf(h, e).Kind == Create && m.keys[sentOf(h, e).Key].refused
+	})
+	if ok {
+		s := sentOf(h, h.Events[i])
+		h.Final.Rows = append(h.Final.Rows, Row{ID: 7_000_000, Channel: s.Channel, Author: s.Author, Content: s.Text})
+	}
+	return ok
+}
+
+// dropShown takes away from a guest what was sent while the guest saw the channel.
+func dropShown(r *rand.Rand, h *History) bool {
+	m := newModel(*h)
+	i, ok := pick(r, h, func(i int, e Event) bool {
+		if e.Op != Recv || e.Type != "MESSAGE_CREATE" || e.Channel != flipChannel || !guestID(m.users[e.Client]) {
+			return false
+		}
+		msg := m.keys[keyOf(e.Text)]
+		s := m.sessions[slices.IndexFunc(m.sessions, func(s *session) bool { return s.name == e.Session })]
+		behind := slices.IndexFunc(s.recv, func(o *Event) bool {
+			return o.Type == "MESSAGE_CREATE" && m.keys[keyOf(o.Text)].sent > msg.acked
+		})
+		return msg.sent > s.ready && behind >= 0 && !m.veils[flipChannel].mayHide(s.user, msg.sent, s.recv[behind].T)
+	})
+	if ok {
+		session := h.Events[i].Session
+		remove(h, i)
+		shift(h, i, session, -1)
+	}
+	return ok
+}
+
+// changeBehindDelete lets an edit come again behind the delete of its message.
+func changeBehindDelete(r *rand.Rand, h *History) bool {
+	i, ok := pick(r, h, func(i int, e Event) bool {
+		return e.Op == Recv && e.Type == "MESSAGE_DELETE" && slices.ContainsFunc(h.Events[:i], func(o Event) bool {
+			return o.Session == e.Session && o.Type == "MESSAGE_CREATE" && o.Message == e.Message
+		})
+	})
+	if !ok {
+		return false
+	}
+	e := h.Events[i]
+	j := slices.IndexFunc(h.Events[:i], func(o Event) bool {
+		return o.Session == e.Session && o.Type == "MESSAGE_CREATE" && o.Message == e.Message
+	})
+	late := h.Events[j]
+	late.Type, late.Edited, late.T, late.Seq = "MESSAGE_UPDATE", "late", e.T, e.Seq+1
+	h.Events = slices.Insert(h.Events, i+1, late)
+	shift(h, i+2, e.Session, 1)
+	return true
+}
+
+// lateChange delivers an edit or delete behind what was sent after it was acknowledged.
+func lateChange(r *rand.Rand, h *History) bool {
+	m := newModel(*h)
+	next := func(i int) int {
+		e := h.Events[i]
+		for j := i + 1; j < len(h.Events); j++ {
+			if o := h.Events[j]; o.Op == Recv && o.Session == e.Session && o.Channel == e.Channel && o.Message != 0 {
+				_, acked, ok := m.told(&e)
+				if sent, _, is := m.told(&o); ok && is && o.Type == "MESSAGE_CREATE" && acked < sent {
+					return j
+				}
+				return -1
+			}
+		}
+		return -1
+	}
+	i, ok := pick(r, h, func(i int, e Event) bool {
+		return e.Op == Recv && (e.Type == "MESSAGE_UPDATE" || e.Type == "MESSAGE_DELETE") && e.Channel != flipChannel && next(i) >= 0
+	})
+	if ok {
+		j := next(i)
+		a, b := h.Events[i], h.Events[j]
+		a.Seq, b.Seq, a.T = b.Seq, a.Seq, b.T
+		h.Events[i], h.Events[j] = b, a
+	}
+	return ok
 }
 
 // TestDecode_PassesOverATornLine: a client that is killed leaves half a line.
@@ -551,4 +781,29 @@ func TestDecode_PassesOverATornLine(t *testing.T) {
 	if err != nil || len(events) != 1 || events[0].Op != End {
 		t.Errorf("got %v, %v", events, err)
 	}
+}
+
+func TestMerge_KeepsTheOrderOfTimes(t *testing.T) {
+	t.Parallel()
+	f := func(want string, many, few []int64) {
+		t.Helper()
+		events := func(times []int64) (all []Event) {
+			for _, at := range times {
+				all = append(all, Event{T: at})
+			}
+			return all
+		}
+		got := ""
+		for _, e := range merge(events(many), events(few)) {
+			got += fmt.Sprint(e.T, " ")
+		}
+		if got != want {
+			t.Errorf("%v and %v: got %s, want %s", many, few, got, want)
+		}
+	}
+	f("", nil, nil)
+	f("1 2 ", nil, []int64{1, 2})
+	f("1 2 ", []int64{1, 2}, nil)
+	f("1 2 3 4 5 ", []int64{2, 4}, []int64{1, 3, 5})
+	f("1 1 2 9 ", []int64{1, 2, 9}, []int64{1})
 }

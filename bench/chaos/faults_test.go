@@ -3,8 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,16 +19,23 @@ type fault struct {
 	do   func(x *run)
 	// backlog: while it lasts the writer cannot write, so that afterwards it is seen how fast it catches up.
 	backlog bool
+	// long: it belongs to the long run alone, which has time for all.
+	long bool
+	// needs says what this machine lacks for it; "" is nothing.
+	needs func(m *machine) string
 }
 
-var faults = []fault{
+var faults = slices.Concat(processFaults, lineFaults, diskFaults, powerFaults, redisFaults, postgresFaults, limitFaults)
+
+// processFaults end and stop processes, and put into the log what cannot be stored.
+var processFaults = []fault{
 	{name: "kill -9 the writer's node", do: func(x *run) {
 		n, _ := x.m.leader()
 		x.m.kill(n)
 		x.m.begin(n)
 	}},
 	{name: "kill -9 a node", do: func(x *run) {
-		n := x.m.nodes[x.r.IntN(len(x.m.nodes))]
+		n := x.anyNode()
 		x.m.kill(n)
 		x.m.begin(n)
 	}},
@@ -66,30 +72,13 @@ var faults = []fault{
 		}
 	}},
 	{name: "SIGSTOP the writer's node", do: stallWriter},
+	{name: "SIGSTOP a node", long: true, do: func(x *run) { x.stop(x.anyNode().child.Pid()) }},
 	{name: "SIGSTOP Redis", do: func(x *run) { x.stop(x.m.redis.Pid()) }},
 	{name: "SIGSTOP Postgres", do: func(x *run) { x.stop(family(x.m.postgres.Pid())...) }},
 	{name: "Postgres away", backlog: true, do: func(x *run) {
 		x.m.postgres.Stop()
 		x.last(2)
 		x.m.startPostgres()
-	}},
-	{name: "Redis cut off", do: func(x *run) {
-		r := x.m.nodes[x.r.IntN(len(x.m.nodes))].relay
-		r.cut()
-		x.last(1)
-		r.heal()
-	}},
-	{name: "Redis' answers lost", do: func(x *run) {
-		r := x.m.nodes[x.r.IntN(len(x.m.nodes))].relay
-		r.hush()
-		x.last(1)
-		r.heal()
-	}},
-	{name: "clients cut off", do: func(x *run) {
-		for range 3 {
-			x.ask("cut")
-			pause(time.Duration(100+x.r.IntN(300)) * time.Millisecond)
-		}
 	}},
 	{name: "poison", do: poison},
 	{name: "LOCK TABLE, kill -9 the writer", backlog: true, do: func(x *run) {
@@ -201,76 +190,4 @@ func poison(x *run) {
 		}
 		return nil
 	})
-}
-
-// round is one strike and what was measured of it.
-type round struct {
-	fault    string
-	from, to int64 // from the strike until all are well again
-	drain    float64
-}
-
-// strike does harm once, and returns when all are well again: the nodes are ready, posts are answered, and every watcher sees
-// what is posted.
-func (x *run) strike(f fault) {
-	before := x.acks()
-	x.m.until("the load posts", func() error { return x.posted(before, 20) })
-	r := round{fault: f.name, from: now()}
-	f.do(x)
-	healed, stored := time.Now(), int64(0)
-	for _, n := range x.m.nodes {
-		x.m.await(n)
-	}
-	if f.backlog {
-		stored = x.stored()
-		x.m.until("the writer has caught up", x.drained)
-		r.drain = float64(x.stored()-stored) / time.Since(healed).Seconds()
-	}
-	before = x.acks()
-	x.m.until("posts are answered again", func() error { return x.posted(before, 20) })
-	x.ask("settle")
-	r.to = now()
-	x.rounds = append(x.rounds, r)
-	x.m.t.Logf("%-48s %5.1f s", f.name, float64(r.to-r.from)/1e9)
-}
-
-func (x *run) must(do func() error) {
-	x.m.t.Helper()
-	if err := do(); err != nil {
-		x.m.t.Fatal(err)
-	}
-}
-
-func (x *run) ask(word string) string {
-	x.m.t.Helper()
-	answer, err := x.load.ask(word)
-	if err != nil {
-		x.m.t.Fatalf("%v\n%s", err, x.said.String())
-	}
-	return answer
-}
-
-func (x *run) acks() int64 {
-	n, err := strconv.ParseInt(x.ask("acks"), 10, 64)
-	if err != nil {
-		x.m.t.Fatal(err)
-	}
-	return n
-}
-
-func (x *run) posted(since, n int64) error {
-	if got := x.acks() - since; got < n {
-		return fmt.Errorf("%d requests were answered since, want %d", got, n)
-	}
-	return nil
-}
-
-// plan is a random order of rounds of the faults that are wanted.
-func plan(r *rand.Rand, wanted []fault, rounds int) (all []fault) {
-	for range rounds {
-		for _, i := range r.Perm(len(wanted)) {
-			all = append(all, wanted[i])
-		}
-	}
-	return all
 }

@@ -15,7 +15,11 @@ const (
 	flipChannel = id.ID(3)
 	channelsMax = 3 // the last one is hidden now and then
 	ownerClient = "owner"
+	bounced     = id.ID(101) // a guest who is thrown out, besides
+	flipperID   = id.ID(200)
 )
+
+// The posters 100 and 101 are guests, 102 is a member. Of the watchers two are the guests, one the member, one a stranger.
 
 // entry is one of the generator's log.
 type entry struct {
@@ -26,7 +30,8 @@ type entry struct {
 	edited  string
 	channel id.ID
 	author  id.ID
-	hidden  bool // the watchers may not see the channel at this place
+	// Instead of a message: the channel is hidden or shown. user is from whom, 0 for all guests.
+	user id.ID
 }
 
 type genPoster struct {
@@ -51,6 +56,8 @@ type genMessage struct {
 
 type genWatcher struct {
 	client   string
+	user     id.ID
+	gone     bool // it was told that it does not see the flip channel
 	session  int
 	seq      int64
 	cursor   int
@@ -65,25 +72,43 @@ type generator struct {
 	nonces   map[string]id.ID
 	posters  []*genPoster
 	watchers []*genWatcher
-	hidden   bool
+	hidden   map[id.ID]bool // by user, 0 for all guests
 	next     id.ID
+}
+
+func guestID(user id.ID) bool { return user == 100 || user == bounced }
+
+// sees says what a user sees after the log so far, or up to an entry of it.
+func (g *generator) sees(user id.ID, log []entry) bool {
+	if !guestID(user) {
+		return user == 102
+	}
+	hidden := map[id.ID]bool{}
+	for _, e := range log {
+		if e.kind == Hide || e.kind == Show {
+			hidden[e.user] = e.kind == Hide
+		}
+	}
+	return !hidden[0] && !hidden[user]
 }
 
 // generate makes a correct history of about n steps.
 func generate(seed uint64, n int) History {
-	g := &generator{r: rand.New(rand.NewPCG(seed, 1)), nonces: map[string]id.ID{}, next: 1000, t: 1}
-	g.h.Flips = []id.ID{flipChannel}
+	g := &generator{r: rand.New(rand.NewPCG(seed, 1)), nonces: map[string]id.ID{}, next: 1000, t: 1, hidden: map[id.ID]bool{}}
+	g.h.Flips, g.h.Guests, g.h.Members = []id.ID{flipChannel}, []id.ID{100, bounced}, []id.ID{102, flipperID}
 	for i := range 3 {
 		g.posters = append(g.posters, &genPoster{client: fmt.Sprint("p", i), author: id.ID(100 + i)})
-		g.watchers = append(g.watchers, &genWatcher{client: fmt.Sprint("w", i)})
+	}
+	for i := range 4 {
+		g.watchers = append(g.watchers, &genWatcher{client: fmt.Sprint("w", i), user: id.ID(100 + i)})
 	}
 	for range n {
-		g.t += 1 + g.r.Int64N(3)
+		g.t += (1 + g.r.Int64N(3)) * 1e6
 		switch g.r.IntN(20) {
 		case 0:
 			g.read()
 		case 1:
-			g.flip()
+			g.flip([]id.ID{0, bounced}[g.r.IntN(2)])
 		case 2, 3, 4, 5, 6, 7, 8, 9:
 			g.watch(g.watchers[g.r.IntN(len(g.watchers))])
 		default:
@@ -126,7 +151,7 @@ func (g *generator) post(p *genPoster) {
 			return
 		}
 		g.note(Event{Op: Ret, Client: p.client, Call: e.Call, Status: p.status, Message: g.nonces[e.Key]})
-		if e.Kind == Create {
+		if e.Kind == Create && p.status == 200 {
 			p.made = append(p.made, &genMessage{id: g.nonces[e.Key], key: e.Key, channel: e.Channel})
 		}
 	}
@@ -153,8 +178,11 @@ func (g *generator) wish(p *genPoster) *Event {
 func (g *generator) land(p *genPoster) {
 	e := p.pending
 	p.landed, p.status = true, 200
-	add := entry{kind: e.Kind, msg: e.Message, key: e.Key, text: e.Text, channel: e.Channel, author: p.author,
-		hidden: g.hidden && e.Channel == flipChannel}
+	add := entry{kind: e.Kind, msg: e.Message, key: e.Key, text: e.Text, channel: e.Channel, author: p.author}
+	if e.Channel == flipChannel && !g.sees(p.author, g.log) && g.nonces[e.Key] == 0 {
+		p.status = 403
+		return
+	}
 	switch e.Kind {
 	case Create:
 		if g.nonces[e.Key] != 0 {
@@ -163,31 +191,52 @@ func (g *generator) land(p *genPoster) {
 		g.next++
 		g.nonces[e.Key] = g.next
 		add.msg = g.next
-	case Delete:
+	case Delete, Edit:
+		if e.Channel == flipChannel && !g.sees(p.author, g.log) {
+			p.status = 403
+			return
+		}
+		if e.Kind == Edit {
+			add.edited = fmt.Sprint(len(g.log))
+			break
+		}
 		if slices.ContainsFunc(g.log, func(l entry) bool { return l.kind == Delete && l.msg == e.Message }) {
 			p.status = 404
 			return
 		}
-	case Edit:
-		add.edited = fmt.Sprint(len(g.log))
 	}
 	g.log = append(g.log, add)
 }
 
-func (g *generator) flip() {
+// flip hides the channel from a guest or all, or shows it. An answer may be lost.
+func (g *generator) flip(user id.ID) {
 	kind := Hide
-	if g.hidden {
+	if g.hidden[user] {
 		kind = Show
 	}
-	call := g.t
-	g.note(Event{Op: Send, Client: ownerClient, Call: call, Kind: kind, Channel: flipChannel})
-	g.hidden = !g.hidden
-	if g.hidden { // a client that reads at once what it is sent: else what lies there from before comes behind it
-		for _, w := range g.watchers {
-			g.deliver(w, len(g.log))
+	g.hidden[user] = kind == Hide
+	for try := 0; ; try++ {
+		call := g.t
+		g.note(Event{Op: Send, Client: ownerClient, Call: call, Kind: kind, Channel: flipChannel, User: user, Author: flipperID})
+		if try == 0 {
+			g.log = append(g.log, entry{kind: kind, channel: flipChannel, user: user})
 		}
+		if g.r.IntN(20) == 0 {
+			g.note(Event{Op: Ret, Client: ownerClient, Call: call})
+			continue
+		}
+		for _, w := range g.watchers {
+			if guestID(w.user) { // they read at once what they are sent
+				g.deliver(w, len(g.log))
+			}
+		}
+		status := 204
+		if try > 0 && user != 0 && kind == Hide {
+			status = 404
+		}
+		g.note(Event{Op: Ret, Client: ownerClient, Call: call, Status: status})
+		return
 	}
-	g.note(Event{Op: Ret, Client: ownerClient, Call: call, Status: 204})
 }
 
 // fold is what the log comes to.
@@ -225,7 +274,8 @@ func (g *generator) watch(w *genWatcher) {
 	case !w.attached:
 		w.session++
 		w.seq, w.cursor, w.attached = 1, len(g.log), true
-		g.note(Event{Op: Recv, Client: w.client, Session: w.name(), Seq: 1, Type: "READY"})
+		g.note(Event{Op: Recv, Client: w.client, Session: w.name(), Seq: 1, Type: "READY", Author: w.user})
+		w.gone = !g.sees(w.user, g.log)
 	case g.r.IntN(8) == 0 && g.r.IntN(2) == 0:
 		g.note(Event{Op: Invalid, Client: w.client})
 		w.attached = false
@@ -243,7 +293,11 @@ func (g *generator) deliver(w *genWatcher, to int) {
 	for w.attached && w.cursor < to {
 		e := g.log[w.cursor]
 		w.cursor++
-		if e.hidden {
+		if e.kind == Hide || e.kind == Show {
+			g.tell(w, e)
+			continue
+		}
+		if e.channel == flipChannel && !g.sees(w.user, g.log[:w.cursor]) {
 			continue
 		}
 		w.seq++
@@ -257,10 +311,31 @@ func (g *generator) deliver(w *genWatcher, to int) {
 	}
 }
 
+// tell says what a change of what may be seen means to a watcher.
+func (g *generator) tell(w *genWatcher, e entry) {
+	out := Event{Op: Recv, Client: w.client, Session: w.name(), Kind: e.kind, Channel: flipChannel, Type: "CHANNEL_UPDATE", User: e.user}
+	switch {
+	case w.user == 102 && e.user != 0:
+		out.Type = map[Kind]string{Hide: "GUILD_MEMBER_REMOVE", Show: "GUILD_MEMBER_ADD"}[e.kind]
+	case w.user == 102:
+	case guestID(w.user) && w.gone == g.sees(w.user, g.log[:w.cursor]):
+		w.gone, out.User = !w.gone, 0
+		out.Kind = map[bool]Kind{true: Hide, false: Show}[w.gone]
+		out.Type = map[bool]string{true: "CHANNEL_DELETE", false: "CHANNEL_CREATE"}[w.gone]
+	default:
+		return
+	}
+	w.seq++
+	out.Seq = w.seq
+	g.note(out)
+}
+
 // end lets everything come to rest.
 func (g *generator) end() {
-	if g.hidden {
-		g.flip()
+	for _, user := range []id.ID{0, bounced} {
+		if g.hidden[user] {
+			g.flip(user)
+		}
 	}
 	for _, w := range g.watchers {
 		for !w.attached {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ const (
 	Resume  Op = "resume"  // RESUMED
 	Invalid Op = "invalid" // INVALID_SESSION
 	Read    Op = "read"    // a page of history, from T0 to T
+	GiveUp  Op = "giveup"  // what this client wanted was not answered in all the time that it had
 	End     Op = "end"     // this client has seen the last message of every channel
 )
 
@@ -33,7 +35,7 @@ const (
 	Create Kind = "create"
 	Edit   Kind = "edit"
 	Delete Kind = "delete"
-	Hide   Kind = "hide" // the channel from everybody but its owner
+	Hide   Kind = "hide" // the channel, from one guest or from all
 	Show   Kind = "show"
 	Poison Kind = "poison" // an entry past the API that no writer can store
 )
@@ -50,7 +52,8 @@ type Event struct {
 	Text    string `json:"text,omitempty"`
 	Channel id.ID  `json:"ch,omitempty"`
 	Message id.ID  `json:"m,omitempty"`
-	Author  id.ID  `json:"a,omitempty"`
+	Author  id.ID  `json:"a,omitempty"` // of a READY: whose session it is
+	User    id.ID  `json:"u,omitempty"` // from whom a channel is hidden, or to whom it is shown; 0: all guests
 	Status  int    `json:"status,omitempty"`
 
 	Session string `json:"session,omitempty"`
@@ -81,13 +84,27 @@ type Final struct {
 	Dead    []id.ID // messages among the dead letters; 0 for an entry that is none
 	Pending int64   // entries that the writer was given and has not acknowledged
 	Lag     int64   // entries that it was not given
+	// Before and After are what the processes use at rest: before the first fault, and after the last has healed.
+	Before, After Usage
 }
+
+// Usage is what all processes together use.
+type Usage struct {
+	Goroutines, Files, Bytes int64 // Bytes are resident memory
+}
+
+// Span is a time from From to To.
+type Span struct{ From, To int64 }
 
 // History is what the checker judges.
 type History struct {
-	Events []Event // of one client in the client's order
-	Flips  []id.ID // channels that are hidden and shown: what of them is delivered depends on when
-	Final  Final
+	Events []Event // in the order of their times, and of one client in the client's order
+	// Flips are channels that are hidden from the Guests and shown to them: what of those is delivered to a guest depends on when.
+	// Members always see them, and nobody else ever does.
+	Flips, Guests, Members []id.ID
+	// Troubled is when something was broken. There nothing has to be done by a certain time.
+	Troubled []Span
+	Final    Final
 }
 
 // text of a version of a message; keyOf is its inverse.
@@ -98,11 +115,25 @@ func keyOf(text string) string {
 	return key
 }
 
-// Decode reads the lines of one history file. A last line that a kill cut short is passed over.
-func Decode(r io.Reader) (events []Event, err error) {
+// Decode reads the lines of one history file. A last line that a kill cut short is passed over. There are millions of lines, but few
+// names in them, and a text comes again with everybody who receives it: equal strings are kept once.
+func Decode(r io.ReadSeeker) ([]Event, error) {
+	count, err := countLines(r)
+	if err != nil {
+		return nil, err
+	}
+	events, strs := make([]Event, 0, count), map[string]string{}
+	once := func(s *string) {
+		known, ok := strs[*s]
+		if !ok {
+			known = strings.Clone(*s)
+			strs[known] = known
+		}
+		*s = known
+	}
 	lines := bufio.NewReaderSize(r, 1<<20)
 	for n := 1; ; n++ {
-		line, err := lines.ReadBytes('\n')
+		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
 			return events, nil
 		}
@@ -113,6 +144,27 @@ func Decode(r io.Reader) (events []Event, err error) {
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, fmt.Errorf("history, line %d: %w", n, err)
 		}
+		for _, s := range []*string{(*string)(&e.Op), (*string)(&e.Kind), &e.Client, &e.Key, &e.Text, &e.Session, &e.Type, &e.Edited} {
+			once(s)
+		}
+		for i := range e.Page {
+			once(&e.Page[i].Text)
+		}
 		events = append(events, e)
+	}
+}
+
+func countLines(r io.ReadSeeker) (n int, err error) {
+	buf := make([]byte, 1<<20)
+	for {
+		got, err := r.Read(buf)
+		n += bytes.Count(buf[:got], []byte{'\n'})
+		if errors.Is(err, io.EOF) {
+			_, err = r.Seek(0, io.SeekStart)
+			return n, err
+		}
+		if err != nil {
+			return 0, fmt.Errorf("history: %w", err)
+		}
 	}
 }

@@ -37,15 +37,34 @@ type loadConfig struct {
 	Nodes    []string // URLs
 	Front    string   // leads to any node that lives
 	Guild    id.ID
-	Channels []id.ID
-	Flip     id.ID
-	Owner    account
-	Bots     []account
-	History  string
-	Posters  int
-	Watchers int
-	Pace     time.Duration // between two requests of a poster, on average
-	Seed     uint64
+	Channels []id.ID // of it, that all bots always see
+	// FlipGuild has one channel, Flip, which is hidden and shown, and of the bots only the members and the guests.
+	FlipGuild, Flip id.ID
+	Owner           account
+	Bots            []account
+	History         string
+	Posters         int
+	Watchers        int
+	Pace            time.Duration // between two requests of a poster, on average
+	Seed            uint64
+}
+
+// The bots' parts, by their place among them.
+const (
+	bots      = 6
+	strangers = 3 // the first are not in the flip guild: what they may see never changes
+	marshal   = 3 // always sees the flip channel
+	kicked    = 5 // is thrown out of the flip guild, besides
+)
+
+func sees(bot int) bool { return bot >= strangers }
+
+// guests are those from whom the flip channel is hidden.
+func (c loadConfig) guests() (ids []id.ID) {
+	for _, b := range c.Bots[marshal+1:] {
+		ids = append(ids, b.ID)
+	}
+	return ids
 }
 
 // now is the machine's monotonic clock, the same for all processes.
@@ -90,9 +109,15 @@ type load struct {
 	acks     atomic.Int64
 	posting  context.Context // ends when the posters shall begin nothing new
 	halt     context.CancelFunc
+	halted   atomic.Int64 // when; 0: not yet
+	hiding   []chan struct{}
 	work     sync.WaitGroup
+	posters  sync.RWMutex // held by whoever has a request under way; by rest, nobody has
 	watchers []*watcher
+	actors   []*actor
 	marks    *actor
+	settled  bool // every watcher has seen the end
+	bodies   bodies
 }
 
 // runLoad does what it is told, a line at a time, and answers each with a line.
@@ -124,8 +149,17 @@ func runLoad(config string) error {
 			for _, w := range l.watchers {
 				w.gateway.Cut()
 			}
+		case "rest":
+			l.rest()
+			l.leave()
+		case "go on":
+			l.posters.Unlock()
 		case "settle":
-			err = errors.Join(l.settle(l.cfg.Channels[:1]), l.rec.flush())
+			err = errors.Join(l.settle(l.cfg.Channels[0]), l.rec.flush())
+			l.rest() // so that no request reaches from one round into the next
+			l.posters.Unlock()
+		case "halt":
+			l.end()
 		case "finish":
 			err = errors.Join(l.finish(), l.rec.flush(), file.Close())
 		}
@@ -147,21 +181,47 @@ func (l *load) start() error {
 		}
 		l.watchers = append(l.watchers, w)
 	}
-	l.marks = l.actor("marker", l.cfg.Bots[0], 0)
+	l.marks = l.actor("marker", marshal, l.cfg.Bots[marshal], 0)
 	for i := range l.cfg.Posters {
-		a := l.actor(fmt.Sprintf("p%d", i), l.cfg.Bots[i%len(l.cfg.Bots)], uint64(i+1))
+		a := l.actor(fmt.Sprintf("p%d", i), i%bots, l.cfg.Bots[i%bots], uint64(i+1))
 		l.work.Go(a.post)
 	}
-	flipper := l.actor("flipper", l.cfg.Owner, 1000)
-	l.work.Go(flipper.flip)
+	for i := range 2 * (bots - marshal - 1) {
+		l.hiding = append(l.hiding, make(chan struct{}, 1))
+		bot := marshal + 1 + i%(bots-marshal-1)
+		a := l.actor(fmt.Sprintf("v%d", i), bot, l.cfg.Bots[bot], uint64(500+i))
+		l.work.Go(func() { a.visit(l.hiding[i]) })
+	}
+	l.work.Go(l.actor("flipper", owner, l.cfg.Owner, 1000).flip)
+	l.work.Go(l.actor("bouncer", owner, l.cfg.Owner, 1001).bounce)
 	l.work.Go(l.cutNow)
+	l.work.Go(l.beat)
 	return nil
+}
+
+// late says that the load has been ending for so long that what is not answered by now never will be.
+func (l *load) late() bool {
+	halted := l.halted.Load()
+	return halted > 0 && now()-halted > int64(patience)/2
+}
+
+// rest waits until no request is under way, and keeps it so until the load goes on.
+func (l *load) rest() { l.posters.Lock() }
+
+// leave closes the connections that nobody uses.
+func (l *load) leave() {
+	for _, a := range l.actors {
+		for _, c := range a.nodes {
+			c.CloseIdle()
+		}
+	}
 }
 
 // actor sends requests. It belongs to one goroutine.
 type actor struct {
 	l      *load
 	name   string
+	bot    int // its place among the bots, or owner
 	who    account
 	r      *rand.Rand
 	nodes  []*client.Client
@@ -170,6 +230,9 @@ type actor struct {
 	recent []own
 }
 
+// owner is no bot.
+const owner = -1
+
 // own is a message that the actor has sent and not deleted.
 type own struct {
 	id, channel id.ID
@@ -177,8 +240,8 @@ type own struct {
 	version     int
 }
 
-func (l *load) actor(name string, who account, seed uint64) *actor {
-	a := &actor{l: l, name: name, who: who, r: rand.New(rand.NewPCG(l.cfg.Seed, seed)), turn: int(seed)}
+func (l *load) actor(name string, bot int, who account, seed uint64) *actor {
+	a := &actor{l: l, name: name, bot: bot, who: who, r: rand.New(rand.NewPCG(l.cfg.Seed, seed)), turn: int(seed)}
 	for _, url := range l.cfg.Nodes {
 		c, err := client.New(client.Config{URL: url, Token: who.Token, AttemptsMax: 1, Timeout: 4 * time.Second})
 		if err != nil {
@@ -186,6 +249,7 @@ func (l *load) actor(name string, who account, seed uint64) *actor {
 		}
 		a.nodes = append(a.nodes, c)
 	}
+	l.actors = append(l.actors, a)
 	return a
 }
 
@@ -194,7 +258,8 @@ func (a *actor) node() *client.Client { return a.nodes[a.turn%len(a.nodes)] }
 
 // insist repeats a request until it is answered, each time at another node, and notes every attempt.
 func (a *actor) insist(e Event, do func(ctx context.Context, c *client.Client) (id.ID, error)) (id.ID, error) {
-	for {
+	for loose := false; ; loose = true {
+		a.l.posters.RLock()
 		e.Op, e.Client, e.Author, e.Call = Send, a.name, a.who.ID, a.l.calls.Add(1)
 		a.l.rec.note(e)
 		got, err := do(context.Background(), a.node())
@@ -205,11 +270,20 @@ func (a *actor) insist(e Event, do func(ctx context.Context, c *client.Client) (
 			ret.Status = 0
 		}
 		a.l.rec.note(ret)
+		a.l.posters.RUnlock()
 		switch {
 		case err == nil:
-			a.l.acks.Add(1)
+			if e.Kind != Hide && e.Kind != Show {
+				a.l.acks.Add(1)
+			}
 			return got, nil
+		case loose && e.Kind == Hide && e.User != 0 && ret.Status == http.StatusNotFound:
+			return 0, nil // an attempt that was not answered has done it
 		case ret.Status >= 400 && ret.Status < 500 && ret.Status != http.StatusTooManyRequests:
+			return 0, err
+		}
+		if a.l.late() {
+			a.l.rec.note(Event{Op: GiveUp, Client: a.name, Text: fmt.Sprintf("%s of %s: %v", e.Kind, e.Key, err)})
 			return 0, err
 		}
 		a.turn++
@@ -240,15 +314,35 @@ func (a *actor) post() {
 			a.change(a.r.IntN(n))
 			continue
 		}
-		m, err := a.create(a.l.cfg.Channels[a.r.IntN(len(a.l.cfg.Channels))])
+		channel := a.l.cfg.Channels[a.r.IntN(len(a.l.cfg.Channels))]
+		if sees(a.bot) && a.r.IntN(6) == 0 {
+			channel = a.l.cfg.Flip
+		}
+		m, err := a.create(channel)
 		if err != nil {
 			continue // it was refused, which the checker judges
 		}
 		if a.recent = append(a.recent, m); len(a.recent) > recentMax {
 			a.recent = a.recent[1:]
 		}
-		if a.r.IntN(10) == 0 {
+		if a.r.IntN(10) == 0 && m.channel != a.l.cfg.Flip {
 			a.read(m.channel)
+		}
+	}
+}
+
+// visit posts to the flip channel whenever it is about to be hidden: what was judged before stands before it, or nowhere.
+func (a *actor) visit(hiding <-chan struct{}) {
+	const burst = 6
+	for {
+		select {
+		case <-hiding:
+		case <-a.l.posting.Done():
+			return
+		}
+		for range burst {
+			_, _ = a.create(a.l.cfg.Flip) // the checker judges a refusal
+			a.turn++
 		}
 	}
 }
@@ -274,6 +368,8 @@ func (a *actor) change(i int) {
 
 // read asks for the latest page, at the node that has not answered just now.
 func (a *actor) read(channel id.ID) {
+	a.l.posters.RLock()
+	defer a.l.posters.RUnlock()
 	limit := 20
 	e := Event{Op: Read, Client: a.name, Channel: channel, Limit: limit, T0: now(), Status: http.StatusOK}
 	a.turn++
@@ -287,30 +383,51 @@ func (a *actor) read(channel id.ID) {
 	a.l.rec.note(e)
 }
 
-// flip hides and shows a channel, and goes on posting in it.
+// flip hides the channel from all guests and shows it.
 func (a *actor) flip() {
 	channel := a.l.cfg.Flip
+	a.alternate(0, func(ctx context.Context, c *client.Client, kind Kind) error {
+		in := wire.SetOverwrite{Type: new(perm.OverwriteRole)}
+		if kind == Hide {
+			in.Deny = perm.ViewChannel
+		}
+		return c.SetOverwrite(ctx, channel, a.l.cfg.FlipGuild, in)
+	})
+}
+
+// bounce throws one guest out of the guild and lets it in.
+func (a *actor) bounce() {
+	user := a.l.cfg.Bots[kicked].ID
+	a.alternate(user, func(ctx context.Context, c *client.Client, kind Kind) error {
+		if kind == Hide {
+			return c.Kick(ctx, a.l.cfg.FlipGuild, user, "")
+		}
+		return c.AddBot(ctx, a.l.cfg.FlipGuild, user)
+	})
+}
+
+// alternate keeps somebody out and lets them in, until the load ends. It ends with having let them in.
+func (a *actor) alternate(user id.ID, do func(context.Context, *client.Client, Kind) error) {
 	begun := time.Now()
 	for kind := Hide; a.l.posting.Err() == nil || kind == Show; {
 		if time.Since(begun) > loginEvery && a.login() == nil {
 			begun = time.Now()
 		}
-		in := wire.SetOverwrite{Type: new(perm.OverwriteRole)}
 		if kind == Hide {
-			in.Deny = perm.ViewChannel
+			for _, h := range a.l.hiding {
+				select {
+				case h <- struct{}{}:
+				default: // it is busy
+				}
+			}
 		}
-		_, err := a.insist(Event{Kind: kind, Channel: channel}, func(ctx context.Context, c *client.Client) (id.ID, error) {
-			return 0, c.SetOverwrite(ctx, channel, a.l.cfg.Guild, in)
+		_, err := a.insist(Event{Kind: kind, Channel: a.l.cfg.Flip, User: user}, func(ctx context.Context, c *client.Client) (id.ID, error) {
+			return 0, do(ctx, c, kind)
 		})
 		if err != nil {
 			return // the checker tells
 		}
-		for range 1 + a.r.IntN(5) {
-			if _, err := a.create(channel); err != nil {
-				return
-			}
-			pause(a.l.cfg.Pace)
-		}
+		pause(time.Duration(200+a.r.IntN(600)) * time.Millisecond)
 		kind = map[Kind]Kind{Hide: Show, Show: Hide}[kind]
 	}
 }
@@ -333,6 +450,7 @@ func (a *actor) login() error {
 type watcher struct {
 	l       *load
 	name    string
+	bot     int
 	gateway *client.Gateway
 	opened  chan struct{} // closed when gateway is set
 
@@ -345,12 +463,12 @@ type watcher struct {
 
 // watch opens a session: every third through the front, to whichever node, the others at one node.
 func (l *load) watch(i int) (*watcher, error) {
-	w := &watcher{l: l, name: fmt.Sprintf("w%d", i), opened: make(chan struct{}), seen: map[string]bool{}}
+	w := &watcher{l: l, name: fmt.Sprintf("w%d", i), bot: i % bots, opened: make(chan struct{}), seen: map[string]bool{}}
 	url := l.cfg.Front
-	if i%3 > 0 {
-		url = l.cfg.Nodes[i%len(l.cfg.Nodes)]
+	if (i+i/bots)%3 > 0 {
+		url = l.cfg.Nodes[i/3%len(l.cfg.Nodes)]
 	}
-	c, err := client.New(client.Config{URL: url, Token: l.cfg.Bots[i%len(l.cfg.Bots)].Token})
+	c, err := client.New(client.Config{URL: url, Token: l.cfg.Bots[w.bot].Token})
 	if err != nil {
 		return nil, err
 	}
@@ -358,7 +476,7 @@ func (l *load) watch(i int) (*watcher, error) {
 	defer cancel()
 	w.gateway, err = c.Connect(ctx, client.GatewayConfig{
 		URL: strings.Replace(url, "http", "ws", 1), Handle: w.take,
-		Intents: wire.IntentGuilds | wire.IntentGuildMessages | wire.IntentMessageContent, HandshakeTimeout: 4 * time.Second,
+		Intents: wire.IntentGuilds | wire.IntentGuildMembers | wire.IntentGuildMessages | wire.IntentMessageContent, HandshakeTimeout: 4 * time.Second,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watcher %d: %w", i, err)
@@ -370,27 +488,22 @@ func (l *load) watch(i int) (*watcher, error) {
 // take notes a dispatch.
 func (w *watcher) take(d client.Dispatch) {
 	e := Event{Op: Recv, Client: w.name, Seq: d.Seq, Type: d.Type}
+	var err error
 	switch d.Type {
 	case "READY":
 		w.ready(d)
+		e.Author = w.l.cfg.Bots[w.bot].ID
 	case "RESUMED":
 		w.l.rec.note(Event{Op: Resume, Client: w.name, Session: w.session, Seq: d.Seq})
 	case "MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE":
-		var m struct {
-			ID        id.ID  `json:"id"`
-			ChannelID id.ID  `json:"channel_id"`
-			Content   string `json:"content"`
-			Edited    string `json:"edited_timestamp"`
-			Author    struct {
-				ID id.ID `json:"id"`
-			} `json:"author"`
-		}
-		if err := json.Unmarshal(d.Raw, &m); err != nil {
-			e.Text = "unreadable: " + err.Error() // nobody sent that
-		} else {
-			e.Text = m.Content
-		}
-		e.Message, e.Channel, e.Author, e.Edited = m.ID, m.ChannelID, m.Author.ID, m.Edited
+		var m Event
+		m, err = w.l.bodies.read(d.Raw)
+		e.Message, e.Channel, e.Author, e.Text, e.Edited = m.Message, m.Channel, m.Author, m.Text, m.Edited
+	default:
+		err = w.l.cfg.view(&e, d.Raw)
+	}
+	if err != nil {
+		e.Text = "unreadable: " + err.Error() // nobody sent that
 	}
 	e.Session = w.session
 	w.l.rec.note(e)
@@ -399,6 +512,88 @@ func (w *watcher) take(d client.Dispatch) {
 		w.seen[key] = true
 		w.mu.Unlock()
 	}
+}
+
+// bodies remembers what was read of the latest messages. Everybody is sent the same bytes, and to read them takes most of the
+// clients' time; whoever is sent other bytes has them read.
+type bodies struct {
+	mu         sync.Mutex
+	young, old map[string]Event
+}
+
+// bodiesMax is how many are young: more than are under way to the slowest watcher.
+const bodiesMax = 4096
+
+func (b *bodies) read(raw []byte) (Event, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, known := range []map[string]Event{b.young, b.old} {
+		if e, ok := known[string(raw)]; ok {
+			return e, nil
+		}
+	}
+	var m struct {
+		ID        id.ID  `json:"id"`
+		ChannelID id.ID  `json:"channel_id"`
+		Content   string `json:"content"`
+		Edited    string `json:"edited_timestamp"`
+		Author    struct {
+			ID id.ID `json:"id"`
+		} `json:"author"`
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return Event{}, err
+	}
+	if b.young == nil || len(b.young) >= bodiesMax {
+		b.young, b.old = map[string]Event{}, b.young
+	}
+	e := Event{Message: m.ID, Channel: m.ChannelID, Author: m.Author.ID, Text: m.Content, Edited: m.Edited}
+	b.young[string(raw)] = e
+	return e, nil
+}
+
+// view reads a dispatch that says who may see the flip channel: the session itself, all guests, or one.
+func (c loadConfig) view(e *Event, raw []byte) error {
+	kinds := map[string]Kind{
+		"CHANNEL_DELETE": Hide, "GUILD_DELETE": Hide, "GUILD_MEMBER_REMOVE": Hide,
+		"CHANNEL_CREATE": Show, "GUILD_CREATE": Show, "GUILD_MEMBER_ADD": Show, "CHANNEL_UPDATE": Show,
+	}
+	kind, ok := kinds[e.Type]
+	if !ok {
+		return nil
+	}
+	var d struct {
+		ID         id.ID            `json:"id"`
+		GuildID    id.ID            `json:"guild_id"`
+		Channels   []wire.Channel   `json:"channels"`
+		Overwrites []perm.Overwrite `json:"permission_overwrites"`
+		User       struct {
+			ID id.ID `json:"id"`
+		} `json:"user"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return err
+	}
+	switch e.Type {
+	case "GUILD_DELETE":
+		ok = d.ID == c.FlipGuild
+	case "GUILD_CREATE":
+		ok = slices.ContainsFunc(d.Channels, func(ch wire.Channel) bool { return ch.ID == c.Flip })
+	case "GUILD_MEMBER_ADD", "GUILD_MEMBER_REMOVE":
+		e.User = d.User.ID
+		ok = d.GuildID == c.FlipGuild
+	default:
+		ok = d.ID == c.Flip
+	}
+	if !ok {
+		return nil
+	}
+	e.Kind, e.Channel = kind, c.Flip
+	if slices.ContainsFunc(d.Overwrites, func(o perm.Overwrite) bool { return o.ID == c.FlipGuild && o.Deny.Has(perm.ViewChannel) }) &&
+		e.Type == "CHANNEL_UPDATE" {
+		e.Kind = Hide
+	}
+	return nil
 }
 
 // ready notes a new session. The client does not say INVALID_SESSION in words, it counts it.
@@ -426,21 +621,31 @@ func (l *load) cutNow() {
 	}
 }
 
-// settle posts to the channels until every watcher has seen the latest post in each: then all are on again. A watcher that
-// comes with a new session does not see what was posted before.
-func (l *load) settle(channels []id.ID) error {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		var latest []string
-		for _, channel := range channels {
-			m, err := l.marks.create(channel)
-			if err != nil {
-				return err
-			}
-			latest = append(latest, strings.TrimPrefix(m.key, "marker-"))
+// beatEvery is how often the watchers say what they have got, instead of every 41 s: the time from one checkpoint of a session to the
+// next is scaled like all times here, and so is what has to be counted off behind it.
+const beatEvery = 2 * time.Second
+
+func (l *load) beat() {
+	for l.posting.Err() == nil {
+		for _, w := range l.watchers {
+			_ = w.gateway.Send(wire.OpHeartbeat, w.gateway.Seq()) // without a connection there is nobody to tell
+			pause(beatEvery / time.Duration(len(l.watchers)))
 		}
+	}
+}
+
+// settle posts to a channel until every watcher who sees it has seen the latest post: then all are on again. A watcher that comes
+// with a new session does not see what was posted before.
+func (l *load) settle(channel id.ID) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		m, err := l.marks.create(channel)
+		if err != nil {
+			return err
+		}
+		key := strings.TrimPrefix(m.key, "marker-")
 		tick := time.NewTicker(10 * time.Millisecond)
 		for again := time.Now().Add(2 * time.Second); time.Now().Before(again); <-tick.C {
-			if l.allSaw(latest) {
+			if !slices.ContainsFunc(l.watchers, func(w *watcher) bool { return !w.saw(key, channel) }) {
 				tick.Stop()
 				return nil
 			}
@@ -454,33 +659,41 @@ func (l *load) settle(channels []id.ID) error {
 	return fmt.Errorf("the watchers do not all see what is posted: %s", strings.Join(behind, "; "))
 }
 
-func (l *load) allSaw(keys []string) bool {
-	for _, w := range l.watchers {
-		w.mu.Lock()
-		all := true
-		for _, key := range keys {
-			all = all && w.seen[key]
-		}
-		w.mu.Unlock()
-		if !all {
-			return false
-		}
+// saw says that a watcher has seen a marker, or cannot.
+func (w *watcher) saw(key string, channel id.ID) bool {
+	if channel == w.l.cfg.Flip && !sees(w.bot) {
+		return true
 	}
-	return true
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[key]
 }
 
-// finish lets every poster have its answer, and every watcher see the end.
-func (l *load) finish() error {
+// end lets every poster have its answer, and every watcher see the end.
+func (l *load) end() {
+	l.halted.Store(now())
 	l.halt()
 	l.work.Wait()
-	if err := l.settle(append(slices.Clone(l.cfg.Channels), l.cfg.Flip)); err != nil {
-		return err
+	l.settled = true
+	for _, channel := range append(slices.Clone(l.cfg.Channels), l.cfg.Flip) {
+		if err := l.settle(channel); err != nil {
+			l.settled = false
+			l.rec.note(Event{Op: GiveUp, Client: l.marks.name, Text: err.Error()})
+		}
 	}
+	l.rest()
+	l.leave()
+}
+
+// finish closes the sessions.
+func (l *load) finish() error {
 	var closing sync.WaitGroup
 	for _, w := range l.watchers {
 		closing.Go(func() {
 			w.gateway.Close()
-			l.rec.note(Event{Op: End, Client: w.name})
+			if l.settled {
+				l.rec.note(Event{Op: End, Client: w.name})
+			}
 		})
 	}
 	closing.Wait()

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,27 +27,41 @@ import (
 // patience bounds how long anything that must happen may take. It is no measure of speed: whoever reaches it has failed.
 const patience = 90 * time.Second
 
-// machine is one installation: a Redis, a Postgres, and processes of the real binary, each behind a relay of its own to Redis.
+// dirPrefix is what the directories of all runs begin with.
+const dirPrefix = "xcord-chaos-"
+
+// machine is one installation: a Redis and a Postgres, each on a disk of its own, and processes of the real binary, with relays
+// between them and to their clients.
 type machine struct {
-	t        *testing.T
-	dir      string
-	binary   string
-	keys     string
-	redis    *redis.Local
-	postgres *postgres.Local
-	pool     *pgxpool.Pool
-	nodes    []*process
-	front    *relay // to any node that lives
+	t          *testing.T
+	dir        string
+	binary     string
+	durability redis.Durability
+	loads      []time.Duration // from the start of each Redis until it served
+	keys       string
+	redisDisk  *disk
+	shim       *shim
+	wrapper    string // runs redis-server, under the shim
+	redis      *redis.Local
+	pgDisk     *disk
+	postgres   *postgres.Local
+	pool       *pgxpool.Pool
+	nodes      []*process
+	front      *relay // to any node that lives
 }
 
 // process is one xcord.
 type process struct {
-	name        string
-	addr, admin string
-	log         *os.File
-	relay       *relay
-	child       *child.Process
+	name            string
+	addr, admin     string
+	env             []string // beside what every node has
+	log             *os.File
+	redis, postgres *relay // what it has its servers through
+	clients         *relay // what its clients have it through
+	child           *child.Process
 }
+
+func (n *process) relays() []*relay { return []*relay{n.redis, n.postgres, n.clients} }
 
 // buildBinary builds xcord, with some of its files replaced if there is an overlay.
 func buildBinary(t *testing.T, overlay string) string {
@@ -65,11 +80,11 @@ func buildBinary(t *testing.T, overlay string) string {
 	return path
 }
 
-// newMachine starts the servers and two nodes with everything on them.
-func newMachine(t *testing.T, binary string) *machine {
+// newMachine starts the servers and two nodes with everything on them. The default durability is D2.
+func newMachine(t *testing.T, binary string, durability redis.Durability) *machine {
 	t.Helper()
 	// Not below t.TempDir: as root the servers run under other accounts, which cannot pass through it.
-	dir, err := os.MkdirTemp("", "xcord-chaos-")
+	dir, err := os.MkdirTemp("", dirPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +98,13 @@ func newMachine(t *testing.T, binary string) *machine {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, dir: dir, binary: binary, keys: filepath.Join(dir, "keys")}
+	m := &machine{t: t, dir: dir, binary: binary, durability: cmp.Or(durability, redis.D2), keys: filepath.Join(dir, "keys")}
 	if out, err := exec.Command(binary, "keys", m.keys).CombinedOutput(); err != nil {
 		t.Fatalf("xcord keys: %v\n%s", err, out)
 	}
+	m.redisDisk, m.pgDisk = m.newDisk("redis"), m.newDisk("postgres")
+	m.shim = newShim(t, filepath.Join(dir, "shim"))
+	m.wrapper = m.shim.wrap(t)
 	m.startRedis()
 	m.startPostgres()
 	t.Cleanup(func() { m.redis.Stop(); m.postgres.Stop() })
@@ -99,7 +117,7 @@ func newMachine(t *testing.T, binary string) *machine {
 	for i := range 2 {
 		m.addNode(fmt.Sprintf("node%d", i))
 	}
-	m.front, err = newRelay("tcp", "127.0.0.1:0", m.nodes[0].addr, m.nodes[1].addr)
+	m.front, err = newRelay("tcp", m.nodes[0].addr, m.nodes[1].addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,38 +132,53 @@ func (m *machine) addNode(name string) {
 	if n.log, err = os.Create(filepath.Join(m.dir, name+".log")); err != nil {
 		m.t.Fatal(err)
 	}
-	n.relay, err = newRelay("unix", filepath.Join(m.dir, name+".redis"), redisSocket(m.t, m.redis.URL()))
-	if err != nil {
+	if n.redis, err = newRelay("unix", parse(m.t, m.redis.URL()).Path); err != nil {
+		m.t.Fatal(err)
+	}
+	server := parse(m.t, m.postgres.URL()).Query()
+	if n.postgres, err = newRelay("unix", fmt.Sprintf("%s/.s.PGSQL.%s", server.Get("host"), server.Get("port"))); err != nil {
+		m.t.Fatal(err)
+	}
+	if n.clients, err = newRelay("tcp", n.addr); err != nil {
 		m.t.Fatal(err)
 	}
 	m.nodes = append(m.nodes, n)
 	m.t.Cleanup(func() {
-		n.relay.heal()
+		for _, r := range n.relays() {
+			r.heal()
+		}
 		m.end(n)
-		n.relay.stop()
+		for _, r := range n.relays() {
+			r.stop()
+		}
 		_ = n.log.Close()
 	})
 	m.begin(n)
 	m.await(n)
 }
 
-func redisSocket(t *testing.T, raw string) string {
+func parse(t *testing.T, raw string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u.Path
+	return u
 }
 
-// through is a Redis URL that leads through the node's relay.
-func (n *process) through(t *testing.T, raw string) string {
+// redisURL leads through the node's relay.
+func (n *process) redisURL(t *testing.T, raw string) string {
 	t.Helper()
-	u, err := url.Parse(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = n.relay.addr()
+	u := url.URL{Scheme: "redis", User: parse(t, raw).User, Host: n.redis.addr()}
+	return u.String()
+}
+
+// postgresURL leads through the node's relay. Its name in Postgres is the node's: it tells whose connections are whose.
+func (n *process) postgresURL(t *testing.T, raw string) string {
+	t.Helper()
+	from := parse(t, raw)
+	query := url.Values{"sslmode": {"disable"}, "application_name": {n.name}}
+	u := url.URL{Scheme: "postgres", User: from.User, Host: n.postgres.addr(), Path: from.Path, RawQuery: query.Encode()}
 	return u.String()
 }
 
@@ -155,12 +188,12 @@ func (m *machine) begin(n *process) {
 	var err error
 	n.child, err = child.Start(child.Spec{
 		Path: m.binary,
-		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open", "--limits", "off"},
-		Env: []string{
-			"XCORD_REDIS_URL=" + n.through(m.t, m.redis.URL()), "XCORD_REDIS_ADMIN_URL=" + n.through(m.t, m.redis.AdminURL()),
-			// The name tells whose connections are whose.
-			"XCORD_POSTGRES_URL=" + m.postgres.URL() + "&application_name=" + n.name,
-		},
+		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open", "--limits", "off",
+			"--durability", string(m.durability)},
+		Env: append([]string{
+			"XCORD_REDIS_URL=" + n.redisURL(m.t, m.redis.URL()), "XCORD_REDIS_ADMIN_URL=" + n.redisURL(m.t, m.redis.AdminURL()),
+			"XCORD_POSTGRES_URL=" + n.postgresURL(m.t, m.postgres.URL()),
+		}, n.env...),
 		Dir: m.dir, Output: n.log, Orphan: syscall.SIGKILL,
 	})
 	if err != nil {
@@ -203,15 +236,21 @@ func (m *machine) kill(n *process) { n.child.Stop(nil) }
 
 func (m *machine) startRedis() {
 	m.t.Helper()
-	m.redis = redis.NewLocal(redis.LocalConfig{Dir: filepath.Join(m.dir, "redis")})
+	m.redis = redis.NewLocal(redis.LocalConfig{Dir: m.redisDisk.dir, Binary: m.wrapper, Durability: m.durability})
+	begun := time.Now()
 	if err := m.redis.Start(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	m.loads = append(m.loads, time.Since(begun))
+}
+
+func (m *machine) newPostgres() {
+	m.postgres = postgres.NewLocal(postgres.LocalConfig{Dir: m.pgDisk.dir, SharedBuffersMB: 64})
 }
 
 func (m *machine) startPostgres() {
 	m.t.Helper()
-	m.postgres = postgres.NewLocal(postgres.LocalConfig{Dir: filepath.Join(m.dir, "postgres"), SharedBuffersMB: 64})
+	m.newPostgres()
 	if err := m.postgres.Start(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}

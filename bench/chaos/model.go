@@ -27,6 +27,8 @@ type message struct {
 	channel, author id.ID
 	sent, acked     int64
 	poison          bool
+	refused         bool      // the last attempt was, and no attempt was left unanswered: it is nowhere
+	loose           bool      // an attempt was not answered
 	edits           []*change // in their author's order
 	gone            *change
 	row             *Row
@@ -55,9 +57,20 @@ func (m *message) texts(t0, t1 int64) []string {
 	return may
 }
 
+// edit finds an edit by its text.
+func (m *message) edit(text string) *change {
+	for _, c := range m.edits {
+		if c.text == text {
+			return c
+		}
+	}
+	return nil
+}
+
 // session is what one session of a client was sent.
 type session struct {
 	client, name string
+	user         id.ID
 	ready        int64
 	last         bool // of its client, who has seen the end
 	recv         []*Event
@@ -69,12 +82,12 @@ type model struct {
 	keys     map[string]*message
 	ids      map[id.ID]*message
 	sessions []*session
-	flips    map[id.ID][]flip
-	// looseShows are the times of attempts to show a channel that were not answered.
-	looseShows map[id.ID][]int64
-	calls      map[call]*Event
-	answers    map[*Event]*Event
-	violation  []Violation
+	users    map[string]id.ID // of the clients that have sessions
+	veils    map[id.ID]*veils // by channel
+	calls    map[call]*Event
+	answers  map[*Event]*Event
+	judged   int // events of hidden channels that were judged by the clock
+	broke    []Violation
 }
 
 type call struct {
@@ -82,15 +95,12 @@ type call struct {
 	n      int64
 }
 
-// flip is a hiding of a channel: certain from hidden on, until somebody began to show it.
-type flip struct{ hidden, shown int64 }
-
 func (m *model) broken(invariant string, at int64, class Class, format string, args ...any) {
-	m.violation = append(m.violation, Violation{Invariant: invariant, At: at, Class: class, Text: fmt.Sprintf(format, args...)})
+	m.broke = append(m.broke, Violation{Invariant: invariant, At: at, Class: class, Text: fmt.Sprintf(format, args...)})
 }
 
 func newModel(h History) *model {
-	m := &model{h: h, keys: map[string]*message{}, ids: map[id.ID]*message{}, flips: map[id.ID][]flip{}, looseShows: map[id.ID][]int64{},
+	m := &model{h: h, keys: map[string]*message{}, ids: map[id.ID]*message{}, users: map[string]id.ID{}, veils: map[id.ID]*veils{},
 		calls: map[call]*Event{}, answers: map[*Event]*Event{}}
 	for i := range h.Events {
 		e := &h.Events[i]
@@ -129,7 +139,7 @@ func (m *model) identify(msg *message, as id.ID) {
 
 // take notes an attempt and its answer, which may be missing.
 func (m *model) take(e, answer *Event) {
-	ok := answer != nil && answer.Status >= 200 && answer.Status < 300
+	ok := succeeded(answer)
 	acked := never
 	if ok {
 		acked = answer.T
@@ -142,6 +152,8 @@ func (m *model) take(e, answer *Event) {
 			m.keys[e.Key] = msg
 		}
 		msg.acked = min(msg.acked, acked)
+		msg.loose = msg.loose || unknown(answer)
+		msg.refused = denied(answer) && !msg.loose
 		if ok {
 			m.identify(msg, answer.Message)
 		}
@@ -156,21 +168,20 @@ func (m *model) take(e, answer *Event) {
 		}
 		c.acked = min(c.acked, acked)
 		c.loose = c.loose || unknown(answer)
-	case Hide:
-		m.flips[e.Channel] = append(m.flips[e.Channel], flip{hidden: acked, shown: never})
-	case Show:
-		f := m.flips[e.Channel]
-		for i := range f {
-			f[i].shown = min(f[i].shown, e.T)
-		}
-		if unknown(answer) {
-			m.looseShows[e.Channel] = append(m.looseShows[e.Channel], e.T)
-		}
+	case Hide, Show:
+		m.takeVeil(e, answer)
 	}
+}
+
+func succeeded(answer *Event) bool {
+	return answer != nil && answer.Status >= 200 && answer.Status < 300
 }
 
 // unknown says that nobody knows whether the attempt did something.
 func unknown(answer *Event) bool { return answer == nil || answer.Status == 0 || answer.Status >= 500 }
+
+// denied says that the attempt did nothing, and will not do it.
+func denied(answer *Event) bool { return !unknown(answer) && answer.Status >= 400 }
 
 // change finds what an attempt belongs to: repeated attempts have the same text.
 func (m *message) change(e *Event) *change {
@@ -180,10 +191,8 @@ func (m *message) change(e *Event) *change {
 		}
 		return m.gone
 	}
-	for _, c := range m.edits {
-		if c.text == e.Text {
-			return c
-		}
+	if c := m.edit(e.Text); c != nil {
+		return c
 	}
 	c := &change{text: e.Text, sent: e.T, acked: never}
 	m.edits = append(m.edits, c)
@@ -222,7 +231,8 @@ func (m *model) takeSessions() {
 				if s.current != nil && !s.declared {
 					m.broken("I6", e.T, Gap, "%s lost session %s without INVALID_SESSION", e.Client, s.current.name)
 				}
-				s.current = &session{client: e.Client, name: e.Session, ready: e.T}
+				s.current = &session{client: e.Client, name: e.Session, user: e.Author, ready: e.T}
+				m.users[e.Client] = e.Author
 				m.sessions = append(m.sessions, s.current)
 				s.seq, s.declared = 0, false
 			}
@@ -232,8 +242,10 @@ func (m *model) takeSessions() {
 			}
 			m.count(e, &s.seq)
 			s.current.recv = append(s.current.recv, e)
-			if msg := m.keys[keyOf(e.Text)]; msg != nil && e.Type == "MESSAGE_CREATE" {
-				m.identify(msg, e.Message)
+			if e.Type == "MESSAGE_CREATE" {
+				if msg := m.keys[keyOf(e.Text)]; msg != nil {
+					m.identify(msg, e.Message)
+				}
 			}
 		}
 	}
@@ -275,4 +287,30 @@ func (m *model) sorted() map[id.ID][]*message {
 		slices.SortFunc(in, func(a, b *message) int { return cmp.Compare(a.id, b.id) })
 	}
 	return all
+}
+
+// told is what a dispatch of a message tells of, and when that was wanted and acknowledged; false for other dispatches, and for what
+// nobody wanted. Of what may have been done twice, acked is never.
+func (m *model) told(e *Event) (sent, acked int64, ok bool) {
+	var msg *message
+	switch e.Type {
+	case "MESSAGE_CREATE":
+		if msg = m.keys[keyOf(e.Text)]; msg != nil {
+			return msg.sent, msg.acked, true
+		}
+	case "MESSAGE_UPDATE":
+		if msg = m.keys[keyOf(e.Text)]; msg == nil {
+			break
+		}
+		if c := msg.edit(e.Text); c != nil && c.loose {
+			return c.sent, never, true
+		} else if c != nil {
+			return c.sent, c.acked, true
+		}
+	case "MESSAGE_DELETE":
+		if msg = m.ids[e.Message]; msg != nil && msg.gone != nil {
+			return msg.gone.sent, msg.gone.acked, true
+		}
+	}
+	return 0, 0, false
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -27,99 +28,140 @@ func factOf(e *Event) (fact, bool) {
 	return fact{}, false
 }
 
+// facts are numbered: there are millions of them, and a graph between numbers is small.
+type facts struct {
+	numbers map[fact]int32
+	all     []fact
+	when    []int64 // somebody received it
+	latest  []int32 // the session that received it last, counted from 1
+}
+
+func (f *facts) number(of fact, e *Event) int32 {
+	n, ok := f.numbers[of]
+	if !ok {
+		n = int32(len(f.all))
+		f.numbers[of] = n
+		f.all, f.when, f.latest = append(f.all, of), append(f.when, e.T), append(f.latest, 0)
+	}
+	return n
+}
+
+// step says that somebody saw one fact directly before another.
+type step struct{ from, to int32 }
+
 // checkOrder is I5, and of I4 that no dispatch comes twice. All receivers agree on one order if and only if the graph of who saw
 // what next has no cycle.
 func (m *model) checkOrder() {
-	next := map[id.ID]map[fact]map[fact]*Event{}
-	for _, s := range m.sessions {
-		before := map[id.ID]fact{}
+	f := &facts{numbers: map[fact]int32{}}
+	graphs := map[id.ID][]step{}
+	for i, s := range m.sessions {
+		before := map[id.ID]int32{}
 		highest := map[id.ID]id.ID{}
-		seen := map[fact]bool{}
 		for _, e := range s.recv {
-			f, ok := factOf(e)
+			of, ok := factOf(e)
 			if !ok {
 				continue
 			}
-			if seen[f] {
-				m.broken("I4", e.T, Duplicate, "%s received twice: %v", s.client, f)
+			n := f.number(of, e)
+			if f.latest[n] == int32(i+1) {
+				m.broken("I4", e.T, Duplicate, "%s received twice: %v", s.client, of)
 				continue
 			}
-			seen[f] = true
-			if f.kind == "MESSAGE_CREATE" {
-				if f.message < highest[e.Channel] {
-					m.broken("I5", e.T, Reorder, "%s received message %s behind %s", s.client, f.message, highest[e.Channel])
+			f.latest[n] = int32(i + 1)
+			if of.kind == "MESSAGE_CREATE" {
+				if of.message < highest[e.Channel] {
+					m.broken("I5", e.T, Reorder, "%s received message %s behind %s", s.client, of.message, highest[e.Channel])
 				}
-				highest[e.Channel] = f.message
+				highest[e.Channel] = of.message
 			}
 			if b, ok := before[e.Channel]; ok {
-				link(next, e.Channel, b, f, e)
+				graphs[e.Channel] = append(graphs[e.Channel], step{b, n})
 			}
-			before[e.Channel] = f
+			before[e.Channel] = n
+		}
+		m.checkLives(s)
+	}
+	for channel, steps := range graphs {
+		if n, found := cycle(steps, len(f.all)); found {
+			m.broken("I5", f.when[n], Reorder, "in channel %s receivers disagree on the order around %v", channel, f.all[n])
 		}
 	}
-	for channel, graph := range next {
-		if f, e := cycle(graph); e != nil {
-			m.broken("I5", e.T, Reorder, "in channel %s receivers disagree on the order around %v", channel, f)
-		}
-	}
-}
-
-func link(next map[id.ID]map[fact]map[fact]*Event, channel id.ID, a, b fact, e *Event) {
-	graph := next[channel]
-	if graph == nil {
-		graph = map[fact]map[fact]*Event{}
-		next[channel] = graph
-	}
-	if graph[a] == nil {
-		graph[a] = map[fact]*Event{}
-	}
-	graph[a][b] = e
 }
 
 // cycle takes away what has no predecessor until nothing is left, or returns something of what cannot be taken away.
-func cycle(graph map[fact]map[fact]*Event) (fact, *Event) {
-	before := map[fact]int{}
-	for a, after := range graph {
-		before[a] += 0
-		for b := range after {
-			before[b]++
-		}
+func cycle(steps []step, facts int) (int32, bool) {
+	slices.SortFunc(steps, func(a, b step) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
+	steps = slices.Compact(steps)
+	before := make([]int32, facts)
+	first := make([]int32, facts+1) // where the steps from a fact begin
+	for _, s := range steps {
+		before[s.to]++
+		first[s.from+1]++
 	}
-	var free []fact
-	for f, n := range before {
-		if n == 0 {
-			free = append(free, f)
+	for n := range facts {
+		first[n+1] += first[n]
+	}
+	var free []int32
+	for n := range int32(facts) {
+		if before[n] == 0 {
+			free = append(free, n)
 		}
 	}
 	for len(free) > 0 {
-		f := free[len(free)-1]
+		n := free[len(free)-1]
 		free = free[:len(free)-1]
-		delete(before, f)
-		for b := range graph[f] {
-			if before[b]--; before[b] == 0 {
-				free = append(free, b)
+		for _, s := range steps[first[n]:first[n+1]] {
+			if before[s.to]--; before[s.to] == 0 {
+				free = append(free, s.to)
 			}
 		}
 	}
-	for f, after := range graph {
-		for b, e := range after {
-			if _, a := before[f]; a && before[b] > 0 {
-				return f, e
-			}
+	for n, left := range before {
+		if left > 0 {
+			return int32(n), true
 		}
 	}
-	return fact{}, nil
+	return 0, false
 }
 
-// checkComplete is I6 and I7. In a channel that everybody sees all the time, a session gets every message between the first and
-// the last that it got, every one sent after it began that stands before its last, and, if it lasted to the end, all the rest.
+// checkLives is of I5 that a message lives in order: nothing of it comes before its create, or behind its delete.
+func (m *model) checkLives(s *session) {
+	begun, ended := map[id.ID]bool{}, map[id.ID]bool{}
+	changed := map[id.ID]bool{}
+	for _, e := range s.recv {
+		if _, ok := factOf(e); !ok {
+			continue
+		}
+		switch {
+		case ended[e.Message]:
+			m.broken("I5", e.T, Reorder, "%s received %s of %s behind its delete", s.client, e.Type, e.Message)
+		case e.Type == "MESSAGE_CREATE" && changed[e.Message] && !begun[e.Message]:
+			m.broken("I5", e.T, Reorder, "%s received the create of %s behind a change of it", s.client, e.Message)
+		}
+		switch e.Type {
+		case "MESSAGE_CREATE":
+			begun[e.Message] = true
+		case "MESSAGE_DELETE":
+			ended[e.Message] = true
+			fallthrough
+		default:
+			changed[e.Message] = true
+		}
+	}
+}
+
+// checkComplete is I6 and I7. In a channel that a session's user sees all the time, it gets every message between the first and the
+// last that it got, every one sent after it began that stands before its last, and, if it lasted to the end, all the rest.
 func (m *model) checkComplete() {
 	channels := m.sorted()
 	for _, s := range m.sessions {
 		for channel, all := range channels {
-			if !slices.Contains(m.h.Flips, channel) {
+			switch flips := slices.Contains(m.h.Flips, channel); {
+			case !flips || m.role(s.user) == member:
 				m.checkCreates(s, channel, all)
 				m.checkChanges(s, channel, all)
+			case m.role(s.user) == guest:
+				m.checkShown(s, channel, all)
 			}
 		}
 	}
@@ -144,7 +186,7 @@ func (s *session) creates(channel id.ID) (got map[id.ID]bool, first, last id.ID)
 func (m *model) checkCreates(s *session, channel id.ID, all []*message) {
 	got, first, last := s.creates(channel)
 	for _, msg := range all {
-		if got[msg.id] || msg.poison {
+		if msg.poison || got[msg.id] {
 			continue
 		}
 		began := first != 0 && msg.id > first || msg.sent > s.ready
@@ -162,17 +204,15 @@ func (m *model) checkChanges(s *session, channel id.ID, all []*message) {
 	until := int64(0)
 	texts, deleted := map[string]bool{}, map[id.ID]bool{}
 	for _, e := range s.recv {
-		if e.Channel != channel {
-			continue
-		}
-		switch e.Type {
-		case "MESSAGE_CREATE":
+		switch {
+		case e.Channel != channel:
+		case e.Type == "MESSAGE_CREATE":
 			if msg := m.keys[keyOf(e.Text)]; msg != nil {
 				until = max(until, msg.sent)
 			}
-		case "MESSAGE_UPDATE":
+		case e.Type == "MESSAGE_UPDATE":
 			texts[e.Text] = true
-		case "MESSAGE_DELETE":
+		case e.Type == "MESSAGE_DELETE":
 			deleted[e.Message] = true
 		}
 	}
@@ -184,6 +224,32 @@ func (m *model) checkChanges(s *session, channel id.ID, all []*message) {
 		}
 		if c := msg.gone; c != nil && s.ready < c.sent && c.acked < until && !deleted[msg.id] {
 			m.broken("I7", c.acked, Gap, "session %s of %s did not get the delete of %s", s.name, s.client, msg.key)
+		}
+	}
+}
+
+// checkShown: a guest gets what is sent while it is certain that the guest sees the channel, and goes on seeing it until the session
+// gets something that stands behind it: what is replayed after a RESUME is what the guest may see by then.
+func (m *model) checkShown(s *session, channel id.ID, all []*message) {
+	got, _, _ := s.creates(channel)
+	var creates []*Event
+	var sent []int64 // the latest among these creates up to each
+	for _, e := range s.recv {
+		if msg := m.keys[keyOf(e.Text)]; msg != nil && e.Type == "MESSAGE_CREATE" {
+			latest := msg.sent
+			if n := len(sent); n > 0 {
+				latest = max(latest, sent[n-1])
+			}
+			creates, sent = append(creates, e), append(sent, latest)
+		}
+	}
+	for _, msg := range all {
+		if got[msg.id] || msg.poison || msg.sent < s.ready || msg.acked == never {
+			continue
+		}
+		i, _ := slices.BinarySearch(sent, msg.acked+1)
+		if i < len(creates) && !m.veils[channel].mayHide(s.user, msg.sent, creates[i].T) {
+			m.broken("I7", msg.acked, Gap, "session %s of %s did not get %s, and sees its channel", s.name, s.client, msg.key)
 		}
 	}
 }

@@ -25,7 +25,6 @@ var (
 	groupRetries = metrics.NewCounter(`xcord_bus_group_retries_total`)
 	groupFenced  = metrics.NewCounter(`xcord_bus_group_fenced_total`)
 	groupPanics  = metrics.NewCounter(`xcord_bus_group_panics_total`)
-	lostEntries  = metrics.NewCounter(`xcord_bus_lost_entries_total`)
 )
 
 // consumer is the one consumer name of every group: a successor finds what its predecessor had not finished under its
@@ -48,6 +47,8 @@ type GroupConfig struct {
 	// IsData says of Handle's error that an entry is at fault and a repeat would fail in the same way. Every other
 	// error counts as an outage and is retried for ever.
 	IsData func(error) bool
+	// Checkpoint is the last entry of which the effect is stored: where the group begins when Redis has none. nil: at the beginning.
+	Checkpoint func(ctx context.Context) (Position, error)
 	// Batch is how many entries Handle gets at most (default 500: from there on bigger batches gain little,
 	// PERFORMANCE.md section 1).
 	Batch int
@@ -74,6 +75,10 @@ type Group struct {
 	config GroupConfig
 	on     life.Switch
 	loops  life.Loops
+
+	// The loop's own: what the group was given last, and in which epoch; "" when that has to be asked.
+	at    cursor
+	epoch string
 }
 
 // NewGroup makes a Group. It panics when a required field is missing.
@@ -111,12 +116,23 @@ func (g *Group) Stop() { g.on.Stop(g.loops.Stop) }
 // Failed reports a Group that ended by itself.
 func (g *Group) Failed() <-chan error { return g.loops.Failed() }
 
-// ensure creates the group at 0, never at the end: nothing that was written before it may be passed over.
+// ensure creates the group behind what is stored, or at 0, and never at the end: nothing that was written before it may be passed
+// over. It makes no stream: without one the log is closed.
 func (g *Group) ensure(ctx context.Context) error {
+	var from Position
+	if g.config.Checkpoint != nil {
+		var err error
+		if from, err = g.config.Checkpoint(ctx); err != nil {
+			return fmt.Errorf("make group %s: %w", g.config.Name, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.log.config.CallTimeout)
 	defer cancel()
 	client := g.log.redis
-	err := client.Do(ctx, client.B().XgroupCreate().Key(streamKey()).Group(g.config.Name).Id("0").Mkstream().Build()).Error()
+	err := client.Do(ctx, client.B().XgroupCreate().Key(streamKey()).Group(g.config.Name).Id(from.String()).Build()).Error()
+	if err == nil {
+		slog.Info("group made", "group", g.config.Name, "behind", from.String())
+	}
 	if err != nil && !isBusyGroup(err) {
 		return unavailable("make group "+g.config.Name, err)
 	}
@@ -174,6 +190,7 @@ type undecoded struct {
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
+	g.epoch = ""
 	var unread spell
 	for ctx.Err() == nil {
 		next := g.read
@@ -402,15 +419,23 @@ func (g *Group) insist(ctx context.Context, do func(ctx context.Context) error) 
 func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
-	raw, err := g.log.block(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
-		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(">").Build()).AsXReadSlices()
-	if isNil(err) {
-		return hand{}, false, nil
+	if g.epoch == "" {
+		if err := g.locate(ctx); err != nil {
+			return hand{}, false, err
+		}
 	}
+	reply, state, err := g.log.blockChecked(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
+		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(">").Build(), g.at.pos)
 	if err != nil {
 		return hand{}, false, err
 	}
+	raw, err := reply.AsXReadSlices()
+	if err != nil && !isNil(err) {
+		g.epoch = "" // the group may be another one
+		return hand{}, false, err
+	}
 	h = handOf(raw[streamKey()], 1)
+	g.follow(ctx, state, raw[streamKey()])
 	return h, len(raw[streamKey()]) > 0, nil
 }
 
@@ -484,5 +509,5 @@ func rawFields(r rueidis.XRangeSlice) []string {
 
 func isNoGroup(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
-	return ok && strings.Contains(reply.Error(), "NOGROUP")
+	return errors.Is(err, errNoGroup) || ok && strings.Contains(reply.Error(), "NOGROUP")
 }

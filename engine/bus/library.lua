@@ -1,9 +1,10 @@
 #!lua name=xcord
 
 -- append adds one entry. A message id has 12 bits for the sequence; an entry that would not fit is taken back and added
--- in the next millisecond, where Redis then goes on counting.
+-- in the next millisecond, where Redis then goes on counting. Without a stream the log is closed, and the answer is nil.
 local function append(stream, args, first, count)
-  local id = redis.call('XADD', stream, '*', unpack(args, first, first + count - 1))
+  local id = redis.call('XADD', stream, 'NOMKSTREAM', '*', unpack(args, first, first + count - 1))
+  if not id then return nil end
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   if tonumber(seq) > 4095 then
     redis.call('XDEL', stream, id)
@@ -16,7 +17,8 @@ end
 -- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), pause key if there is one
 -- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, fields...,
 -- and with a pause key how long the pause is, in seconds
--- Reply: '+id' appended, '=id' the nonce was used before, '!stale' the fence moved, '!pause ms' it is not over, '!gone' a marker stands.
+-- Reply: '+id' appended, '=id' the nonce was used before, '!stale' the fence moved, '!pause ms' it is not over, '!gone' a marker stands,
+-- '!closed'.
 local function publish(keys, args)
   local before = redis.call('GET', keys[3])
   if before then return '=' .. before end
@@ -31,6 +33,7 @@ local function publish(keys, args)
     if redis.call('EXISTS', keys[i]) == 1 then return '!gone' end
   end
   local id = append(keys[1], args, 6, #args - (pause and 6 or 5))
+  if not id then return '!closed' end
   redis.call('SET', keys[3], id, 'EX', args[2])
   for i = 4 + absent, 3 + absent + set do
     redis.call('SET', keys[i], id, 'EX', args[5])
@@ -39,10 +42,20 @@ local function publish(keys, args)
   return '+' .. id
 end
 
+-- run does operations on keys: command, key number, argument count, arguments...
+local function run(keys, args, first)
+  local i = first
+  while i <= #args do
+    local n = tonumber(args[i + 2])
+    redis.call(args[i], keys[tonumber(args[i + 1])], unpack(args, i + 3, i + 2 + n))
+    i = i + 3 + n
+  end
+end
+
 -- apply is the cold path: an aggregate goes from version-1 to version, the read model changes and the entry is appended.
 -- KEYS: stream, aggregate hash, keys that the operations touch
--- ARGV: version, number of field arguments, fields..., then operations: command, key number, argument count, arguments...
--- Reply: '+id' applied, '=id' it had been applied before (id of the latest entry of this aggregate), '!gap version'.
+-- ARGV: version, number of field arguments, fields..., then operations
+-- Reply: '+id' applied, '=id' it had been applied before (id of the latest entry of this aggregate), '!gap version', '!closed'.
 local function apply(keys, args)
   local version = tonumber(args[1])
   local have = tonumber(redis.call('HGET', keys[2], 'v') or '0')
@@ -50,12 +63,8 @@ local function apply(keys, args)
   if version > have + 1 then return '!gap ' .. have end
   local count = tonumber(args[2])
   local id = append(keys[1], args, 3, count)
-  local i = 3 + count
-  while i <= #args do
-    local n = tonumber(args[i + 2])
-    redis.call(args[i], keys[tonumber(args[i + 1])], unpack(args, i + 3, i + 2 + n))
-    i = i + 3 + n
-  end
+  if not id then return '!closed' end
+  run(keys, args, 3 + count)
   redis.call('HSET', keys[2], 'v', args[1], 'at', id)
   return '+' .. id
 end
@@ -175,6 +184,75 @@ local function exhume(keys, args)
   return #here
 end
 
+-- check says how the log stands, and which of some entries are in it.
+-- KEYS: stream, epoch
+-- ARGV: ids
+-- Reply: epoch, last id, first id, entries ever added, entries there, highest id that was deleted by hand; 1 or 0 for each id. Ids are
+-- '' where there is none; with a last id of '' the log is closed.
+local function check(keys, args)
+  local out = {redis.call('GET', keys[2]) or '', '', '', 0, 0, ''}
+  if redis.call('EXISTS', keys[1]) == 0 then return out end
+  local info = redis.call('XINFO', 'STREAM', keys[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then out[2] = info[i + 1] end
+    if info[i] == 'recorded-first-entry-id' then out[3] = info[i + 1] end
+    if info[i] == 'entries-added' then out[4] = info[i + 1] end
+    if info[i] == 'length' then out[5] = info[i + 1] end
+    if info[i] == 'max-deleted-entry-id' then out[6] = info[i + 1] end
+  end
+  for _, id in ipairs(args) do out[#out + 1] = #redis.call('XRANGE', keys[1], id, id) end
+  return out
+end
+
+-- close ends an epoch: what there is of the log is put aside, and from then on everything is refused until begin.
+-- KEYS: stream, aside, epoch
+-- ARGV: the epoch to end
+-- Reply: 1 closed, 0 it is another epoch.
+local function close(keys, args)
+  if (redis.call('GET', keys[3]) or '') ~= args[1] then return 0 end
+  if redis.call('EXISTS', keys[2]) == 0 then
+    if redis.call('EXISTS', keys[1]) == 1 then redis.call('RENAME', keys[1], keys[2]) end
+  else
+    redis.call('DEL', keys[1]) -- it came after the log was closed, and has nothing that was accepted
+  end
+  redis.call('DEL', keys[3])
+  return 1
+end
+
+-- rebuild changes the read model of a closed log.
+-- KEYS: stream, keys that the operations touch
+-- ARGV: operations as in apply
+-- Reply: 1 done, 0 the log is not closed (any more).
+local function rebuild(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return 0 end
+  run(keys, args, 1)
+  return 1
+end
+
+-- begin opens a closed log with a new epoch, which begins with an entry of its own; a log that was never used needs none.
+-- KEYS: stream, aside, epoch
+-- ARGV: new epoch, ms from which on its ids may be or '0' for a log that was never used, fields...
+-- Reply: the epoch that there is now, as name@id of the entry that it began with.
+local function begin(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return redis.call('GET', keys[3]) or '' end
+  if redis.call('EXISTS', keys[2]) == 1 then
+    redis.call('RENAME', keys[2], keys[1])
+  else
+    redis.call('XGROUP', 'CREATE', keys[1], 'anchor', '0', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', keys[1], 'anchor')
+  end
+  local began = '0-0'
+  if args[2] ~= '0' then
+    local ms, info = tonumber(args[2]), redis.call('XINFO', 'STREAM', keys[1])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then ms = math.max(ms, tonumber(string.match(info[i + 1], '^%d+')) + 1) end
+    end
+    began = redis.call('XADD', keys[1], string.format('%.0f-0', ms), unpack(args, 3))
+  end
+  redis.call('SET', keys[3], args[1] .. '@' .. began)
+  return redis.call('GET', keys[3])
+end
+
 -- Redis refuses a function at its door when the memory is used up, and does not look again until it has ended: so what adds
 -- (publish, apply) does all or nothing. What the writer needs to bring the log into Postgres goes on, because only that
 -- frees memory again; dead letters are few.
@@ -184,3 +262,7 @@ redis.register_function{function_name = 'xcord_look', callback = look, flags = {
 redis.register_function{function_name = 'xcord_take', callback = take, flags = {'allow-oom'}}
 redis.register_function{function_name = 'xcord_bury', callback = bury, flags = {'allow-oom'}}
 redis.register_function{function_name = 'xcord_exhume', callback = exhume, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_check', callback = check, flags = {'no-writes'}}
+redis.register_function{function_name = 'xcord_close', callback = close, flags = {'allow-oom'}}
+redis.register_function{function_name = 'xcord_rebuild', callback = rebuild}
+redis.register_function{function_name = 'xcord_begin', callback = begin, flags = {'allow-oom'}}

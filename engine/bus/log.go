@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -57,6 +58,13 @@ type Config struct {
 	Retain time.Duration
 	// RetainBytes is how large the log may grow before it is trimmed earlier than Retain says (default 512 MiB).
 	RetainBytes int64
+	// Replicas is how many replicas must have a write before it counts as accepted (default 0).
+	Replicas int
+	// ReplicaTimeout is how long a write waits for them (default 1s).
+	ReplicaTimeout time.Duration
+	// Assured is asked before and after each write whether Redis keeps what a 2xx promises; it may wait for the answer. An error is
+	// a 503. nil: it always does.
+	Assured func(ctx context.Context) error
 }
 
 func (c Config) withDefaults() Config {
@@ -75,6 +83,12 @@ func (c Config) withDefaults() Config {
 	if c.RetainBytes == 0 {
 		c.RetainBytes = 512 << 20
 	}
+	if c.ReplicaTimeout == 0 {
+		c.ReplicaTimeout = time.Second
+	}
+	if c.Assured == nil {
+		c.Assured = func(context.Context) error { return nil }
+	}
 	return c
 }
 
@@ -84,6 +98,10 @@ type Log struct {
 	config   Config
 	breaker  *breaker
 	pressure pressure
+	joint    joint
+
+	mu   sync.Mutex // guards seen
+	seen Position
 }
 
 // Open makes a Log of a client. It does no I/O.
@@ -103,6 +121,7 @@ const (
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
 func streamKey() string              { return "ev:" + shardTag }
+func asideKey() string               { return "aside:" + shardTag }
 func epochKey() string               { return "epoch:" + shardTag }
 func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
 func markerKey(message id.ID) string { return Key("deleted", message) }
@@ -115,32 +134,6 @@ func signalChannel(topic string) string { return "signal:" + shardTag + ":" + to
 
 // MessageID is the snowflake that an entry gives to the message it creates.
 func MessageID(p Position) id.ID { return p.ID(shard) }
-
-// Install loads the functions, and makes the stream and its epoch where they are missing. The admin client needs FUNCTION LOAD;
-// everything else is done with the client of the Log.
-func (l *Log) Install(ctx context.Context, admin rueidis.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := admin.Do(ctx, admin.B().FunctionLoad().Replace().FunctionCode(library).Build()).Error(); err != nil {
-		return fmt.Errorf("load the log's functions: %w", err)
-	}
-	// A group is made at 0 and never at the end: what was written before it must reach it.
-	create := l.redis.B().XgroupCreate().Key(streamKey()).Group(anchorGroup).Id("0").Mkstream().Build()
-	if err := l.redis.Do(ctx, create).Error(); err != nil && !isBusyGroup(err) {
-		return fmt.Errorf("make the log's stream: %w", err)
-	}
-	// The anchor group only makes the stream exist; a group that never reads would hold up trimming.
-	if err := l.redis.Do(ctx, l.redis.B().XgroupDestroy().Key(streamKey()).Group(anchorGroup).Build()).Error(); err != nil {
-		return fmt.Errorf("make the log's stream: %w", err)
-	}
-	epoch := l.redis.B().Set().Key(epochKey()).Value(randomNonce()).Nx().Build()
-	if err := l.redis.Do(ctx, epoch).Error(); err != nil && !rueidis.IsRedisNil(err) {
-		return fmt.Errorf("set the log's epoch: %w", err)
-	}
-	return nil
-}
-
-const anchorGroup = "anchor"
 
 // Post is one hot publish.
 type Post struct {
@@ -236,6 +229,7 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	if err != nil {
 		panic("BUG: publish answered " + reply)
 	}
+	l.saw(pos)
 	if reply[0] == '=' {
 		repeatTotal.Inc()
 		return Receipt{Pos: pos, Repeat: true}, nil
@@ -270,7 +264,24 @@ func (l *Log) Apply(ctx context.Context, key string, e Entry, ops []Op) (Positio
 	if err != nil {
 		panic("BUG: apply answered " + reply)
 	}
+	l.saw(pos)
 	return pos, nil
+}
+
+// saw remembers the highest place of which this process knows.
+func (l *Log) saw(p Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen.Less(p) {
+		l.seen = p
+	}
+}
+
+// Seen is the highest place that this process has written to or read: the log had an entry there.
+func (l *Log) Seen() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen
 }
 
 func appendOps(keys, args []string, ops []Op) ([]string, []string) {
@@ -354,23 +365,22 @@ func (l *Log) ReadBack(ctx context.Context, from, to Position, count int) (entri
 	return entries, oldest, nil
 }
 
-// Epoch is random and the log's own: another one means another log, in which no position of the former means anything. It is ""
-// when the log has none.
+// Epoch is that of the log, "" when it has none.
 func (l *Log) Epoch(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	epoch, err := l.redis.Do(ctx, l.redis.B().Get().Key(epochKey()).Build()).ToString()
-	if err != nil && !isNil(err) {
-		return "", unavailable("read the log's epoch", err)
-	}
-	return epoch, nil
+	state, err := l.Check(ctx)
+	return state.Epoch, err
 }
 
-// Ping says whether the log can be reached.
+// Ping says whether the log can be written to.
 func (l *Log) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
-	defer cancel()
-	if err := l.redis.Do(ctx, l.redis.B().Ping().Build()).Error(); err != nil {
+	state, err := l.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if !state.Open {
+		return unavailable("ping", errClosed)
+	}
+	if err := l.config.Assured(ctx); err != nil {
 		return unavailable("ping", err)
 	}
 	return nil
@@ -388,7 +398,15 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 				break
 			}
 		}
+		err := l.config.Assured(ctx)
+		if err != nil {
+			return "", unavailable(name, err)
+		}
 		reply, err := l.try(ctx, name, keys, args)
+		if err == nil {
+			// Of a Redis that has just come back it must be known what it keeps before anybody is told that it has something.
+			err = l.config.Assured(ctx)
+		}
 		if err == nil {
 			return reply, nil
 		}
@@ -404,22 +422,42 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 }
 
 func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply string, err error) {
+	var lacking error // Redis is there, and who only reads from it can go on
 	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
 		cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		reply, err = l.redis.Do(ctx, cmd).ToString()
+		if l.config.Replicas == 0 {
+			reply, err = l.redis.Do(ctx, cmd).ToString()
+			return err
+		}
+		if reply, err = l.joint.do(ctx, l, cmd); errors.Is(err, errUnreplicated) {
+			lacking, err = err, nil
+		}
 		return err
 	})
+	switch {
+	case err == nil && lacking != nil:
+		err = lacking
+	case reply == "!closed":
+		err = errClosed
+	}
 	return reply, err
 }
 
 // block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
 // a context's deadline, but not its cancellation, and a stop would wait for the block to run out.
-func (l *Log) block(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+func (l *Log) block(ctx context.Context, cmd ...rueidis.Completed) []rueidis.RedisResult {
 	conn, release := l.redis.Dedicate()
 	defer release()
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
-	return conn.Do(ctx, cmd)
+	return conn.DoMulti(ctx, cmd...)
+}
+
+// blockChecked is block with a check right behind the command. Redis has the check when the block ends, so it costs no way there and back.
+func (l *Log) blockChecked(ctx context.Context, cmd rueidis.Completed, at Position) (rueidis.RedisResult, State, error) {
+	replies := l.block(ctx, cmd, l.check(at))
+	state, err := stateOf(replies[1])
+	return replies[0], state, err
 }
 
 // retriable says whether the command may be repeated: it either did not run, or is protected by a nonce or a version.
@@ -429,7 +467,7 @@ func retriable(err error) bool {
 	}
 	reply, isReply := rueidis.IsRedisErr(err)
 	if !isReply {
-		return true
+		return !errors.Is(err, errUnreplicated)
 	}
 	return reply.IsLoading() || strings.HasPrefix(reply.Error(), "BUSY ")
 }

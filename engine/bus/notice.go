@@ -108,7 +108,7 @@ func (n *Notices) coming(ctx context.Context, from string) (next string, err err
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
 	cmd := n.log.redis.B().Xread().Count(noticeBatch).Block(tailBlock.Milliseconds()).Streams().Key(noticeKey(n.topic)).Id(from).Build()
-	return n.take(from, n.log.block(ctx, cmd))
+	return n.take(from, n.log.block(ctx, cmd)[0])
 }
 
 func (n *Notices) take(from string, reply rueidis.RedisResult) (next string, err error) {

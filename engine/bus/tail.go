@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ var (
 	tailEntries = metrics.NewCounter(`xcord_bus_tail_entries_total`)
 	tailErrors  = metrics.NewCounter(`xcord_bus_tail_errors_total`)
 	tailLag     = metrics.NewPrometheusHistogramExt(`xcord_bus_tail_lag_seconds`, latencyBounds)
+	tailCuts    = metrics.NewCounter(`xcord_bus_tail_cuts_total`)
 	undecodable = metrics.NewCounter(`xcord_bus_undecodable_entries_total`)
 )
 
@@ -31,21 +33,38 @@ const (
 // Tail reads the log from one place on and hands every entry to its subscribers, in order, in one goroutine. A process
 // has one: its subscribers therefore agree on where the log is. Subscribers run one after the other in the order in which
 // they subscribed and must not block for long; an error from one of them is a broken invariant and ends the Tail.
+//
+// Each read comes with a check that nothing is missing in front of what was read. Where something is, because the log was trimmed past the
+// Tail or has begun a new epoch, the subscribers are told of a Cut instead, and the Tail begins anew. While the log is closed or
+// has lost its tail it waits for that new epoch.
 type Tail struct {
 	log  *Log
 	from func(ctx context.Context) (Position, error)
 
 	subscribers []func(ctx context.Context, entries []Entry) error
+	cutters     []func(ctx context.Context, c Cut) error
 	on          life.Switch
 	loops       life.Loops
+	at          cursor // the loop's own
 
 	mu      sync.Mutex
+	epoch   string
 	began   Position
 	pos     Position
 	changed chan struct{} // closed and replaced whenever pos moves
 }
 
-// NewTail makes a Tail that starts behind the position that from returns at Start.
+// Cut says that there is a hole in what a Tail hands over: what was made of the entries before it is worth nothing any more.
+type Cut struct {
+	// Epoch is that of the log from now on. It is the same as before when entries were trimmed that the Tail had not read.
+	Epoch string
+	// Behind is a place behind the hole, where the log ended when the hole was seen. Everything behind it will be handed over.
+	Behind Position
+	// Lost is how many entries the Tail has missed, at least; 0 when the epoch is another one, for then nobody knows.
+	Lost int64
+}
+
+// NewTail makes a Tail that starts behind the position that from returns at Start, and after a Cut.
 func NewTail(log *Log, from func(ctx context.Context) (Position, error)) *Tail {
 	return &Tail{log: log, from: from, changed: make(chan struct{})}
 }
@@ -55,24 +74,23 @@ func (t *Tail) Subscribe(receive func(ctx context.Context, entries []Entry) erro
 	t.subscribers = append(t.subscribers, receive)
 }
 
+// OnCut adds one who is told of holes, in the Tail's goroutine, like a subscriber. What comes next is handed over from where the Tail would
+// have started by now, which may have been handed over before. Call it before Start.
+func (t *Tail) OnCut(tell func(ctx context.Context, c Cut) error) {
+	t.cutters = append(t.cutters, tell)
+}
+
 // Start returns when the Tail has caught up with the log as it was when Start was called.
 func (t *Tail) Start(ctx context.Context) error {
 	return t.on.Start(func() error { return t.start(ctx) })
 }
 
 func (t *Tail) start(ctx context.Context) error {
-	from, err := t.from(ctx)
-	if err != nil {
-		return fmt.Errorf("tail the log: where to start: %w", err)
-	}
-	last, err := t.log.Last(ctx)
+	last, err := t.begin(ctx, Position{Ms: math.MaxUint64})
 	if err != nil {
 		return fmt.Errorf("tail the log: %w", err)
 	}
-	t.mu.Lock()
-	t.began = from
-	t.mu.Unlock()
-	t.move(from)
+	from := t.Position()
 	t.loops.Go("tail", t.run)
 	if from.Less(last) {
 		if err := t.WaitFor(ctx, last); err != nil {
@@ -81,6 +99,28 @@ func (t *Tail) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begin sets the Tail to where it starts, but not behind most, and says where the log ends.
+func (t *Tail) begin(ctx context.Context, most Position) (last Position, err error) {
+	from, err := t.from(ctx)
+	if err != nil {
+		return Position{}, fmt.Errorf("where to start: %w", err)
+	}
+	from = least(from, most)
+	state, err := t.log.Check(ctx, from)
+	switch {
+	case err != nil:
+		return Position{}, err
+	case !state.Open:
+		return Position{}, errClosed
+	}
+	t.at = state.cursorAt(from)
+	t.mu.Lock()
+	t.began, t.epoch = from, state.Epoch
+	t.mu.Unlock()
+	t.move(from)
+	return state.Last, nil
 }
 
 // Stop ends the Tail and waits for it.
@@ -103,6 +143,13 @@ func (t *Tail) Began() Position {
 	return t.began
 }
 
+// Epoch is that of the entries that the subscribers get.
+func (t *Tail) Epoch() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch
+}
+
 // WaitFor returns when every subscriber has had everything up to and including p.
 func (t *Tail) WaitFor(ctx context.Context, p Position) error {
 	for {
@@ -121,6 +168,7 @@ func (t *Tail) WaitFor(ctx context.Context, p Position) error {
 }
 
 func (t *Tail) move(p Position) {
+	t.log.saw(p)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.pos = p
@@ -131,7 +179,10 @@ func (t *Tail) move(p Position) {
 func (t *Tail) run(ctx context.Context) error {
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
-		entries, next, err := t.read(ctx)
+		batch, state, err := t.read(ctx)
+		if err == nil && t.lags(state) {
+			err = errTorn
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -143,51 +194,109 @@ func (t *Tail) run(ctx context.Context) error {
 			continue
 		}
 		pause = 0
-		if next.IsZero() {
-			continue
+		lost := state.missed(t.at)
+		if lost > 0 || state.Epoch != t.Epoch() {
+			err = t.cut(ctx, state, lost)
+		} else {
+			err = t.hand(ctx, batch, state)
 		}
-		for _, receive := range t.subscribers {
-			if err := receive(ctx, entries); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return fmt.Errorf("tail at %s: %w", t.Position(), err)
-			}
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("tail at %s: %w", t.Position(), err)
 		}
-		tailEntries.Add(len(entries))
-		if n := len(entries); n > 0 {
-			tailLag.Update(max(0, time.Since(entries[n-1].Time()).Seconds()))
-		}
-		t.move(next)
 	}
 	return nil
 }
 
-// read waits for the next entries. next is the position to go on from, zero when nothing came. An entry that cannot be decoded
-// is counted and passed over: only the group that must store it can set it aside.
-func (t *Tail) read(ctx context.Context) (entries []Entry, next Position, err error) {
+// errTorn: who keeps the log will begin a new epoch.
+var errTorn = errors.New("the log has lost what it had before")
+
+// lags says whether there is nothing to go by: the log is closed, or has lost its tail and nobody has noticed yet.
+func (t *Tail) lags(s State) bool {
+	return !s.Open || s.Epoch == t.Epoch() && s.Torn(0, t.at.pos)
+}
+
+// hand hands entries to the subscribers.
+func (t *Tail) hand(ctx context.Context, b batch, s State) error {
+	if b.next.IsZero() {
+		return nil
+	}
+	for _, receive := range t.subscribers {
+		if err := receive(ctx, b.entries); err != nil {
+			return err
+		}
+	}
+	tailEntries.Add(len(b.entries))
+	if n := len(b.entries); n > 0 {
+		tailLag.Update(max(0, time.Since(b.entries[n-1].Time()).Seconds()))
+	}
+	t.at = t.at.moved(b.next, b.count, s)
+	t.move(b.next)
+	return nil
+}
+
+// cut tells of a hole and begins anew behind it.
+func (t *Tail) cut(ctx context.Context, s State, lost int64) error {
+	c := Cut{Epoch: s.Epoch, Behind: s.Last}
+	if s.Epoch == t.Epoch() {
+		c.Lost = lost
+		lostEntries.Add(int(lost))
+	}
+	tailCuts.Inc()
+	slog.Error("the log does not go on where it was read, and everything that was made of it begins anew", "read", t.at.pos.String(),
+		"first", s.First.String(), "last", s.Last.String(), "lost", c.Lost, "epoch", c.Epoch)
+	for _, tell := range t.cutters {
+		if err := tell(ctx, c); err != nil {
+			return err
+		}
+	}
+	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
+		_, err := t.begin(ctx, c.Behind) // behind that, those who were told want everything
+		if err == nil {
+			return nil
+		}
+		slog.Warn("tail cannot begin anew and tries again", "err", err, "pause", pause)
+		sleep(ctx, pause+rand.N(pause/2))
+	}
+	return nil
+}
+
+// batch is what one read brings: entries, the place to go on from, zero when nothing came, and how many stand up to there.
+type batch struct {
+	entries []Entry
+	next    Position
+	count   int
+}
+
+// read waits for the next entries. An entry that cannot be decoded is counted and passed over: only the group that must store it can set it
+// aside.
+func (t *Tail) read(ctx context.Context) (b batch, s State, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailBlock+time.Second)
 	defer cancel()
-	raw, err := t.log.block(ctx, t.log.redis.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).
-		Streams().Key(streamKey()).Id(t.Position().String()).Build()).AsXReadSlices()
+	reply, s, err := t.log.blockChecked(ctx, t.log.redis.B().Xread().Count(tailBatch).Block(tailBlock.Milliseconds()).
+		Streams().Key(streamKey()).Id(t.at.pos.String()).Build(), t.at.pos)
+	if err != nil {
+		return b, s, err
+	}
+	raw, err := reply.AsXReadSlices()
 	if isNil(err) {
-		return nil, Position{}, nil
+		return b, s, nil
 	}
 	if err != nil {
-		return nil, Position{}, err
+		return b, s, err
 	}
+	b.count = len(raw[streamKey()])
 	for _, r := range raw[streamKey()] {
 		e, err := decode(r)
 		if err != nil {
 			if e.Pos.IsZero() {
-				return nil, Position{}, errors.Join(errors.New("a stream entry without a position"), err)
+				return b, s, errors.Join(errors.New("a stream entry without a position"), err)
 			}
 			undecodable.Inc()
 			slog.Error("entry cannot be decoded", "entry", e.Pos.String(), "err", err)
-			next = e.Pos
+			b.next = e.Pos
 			continue
 		}
-		entries, next = append(entries, e), e.Pos
+		b.entries, b.next = append(b.entries, e), e.Pos
 	}
-	return entries, next, nil
+	return b, s, nil
 }

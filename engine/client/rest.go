@@ -92,9 +92,15 @@ func (c *Client) Register(ctx context.Context, in wire.Register) (wire.LoggedIn,
 	return post[wire.LoggedIn](ctx, c, "/auth/register", in)
 }
 
-// Login begins a session; the client itself keeps its token. Use WithToken with the one in the answer.
-func (c *Client) Login(ctx context.Context, login, password string) (wire.LoggedIn, error) {
-	return post[wire.LoggedIn](ctx, c, "/auth/login", wire.Login{Login: login, Password: password})
+// Login begins a session; the client itself keeps its token. Use WithToken with the one in the answer. For an account with a
+// second factor the answer has no LoggedIn, but the ticket for LoginCode.
+func (c *Client) Login(ctx context.Context, login, password string) (wire.LoginAnswer, error) {
+	return post[wire.LoginAnswer](ctx, c, "/auth/login", wire.Login{Login: login, Password: password})
+}
+
+// LoginCode is the second step of a Login.
+func (c *Client) LoginCode(ctx context.Context, ticket, code string) (wire.LoggedIn, error) {
+	return post[wire.LoggedIn](ctx, c, "/auth/mfa/totp", wire.LoginCode{Ticket: ticket, Code: code})
 }
 
 // Refresh exchanges a refresh token for its successor and a new access token.
@@ -127,6 +133,11 @@ func (c *Client) UpdateMe(ctx context.Context, in wire.UpdateSelf) (wire.SelfUse
 	return patch[wire.SelfUser](ctx, c, "/users/@me", in)
 }
 
+// DeleteMe deletes the client's own user.
+func (c *Client) DeleteMe(ctx context.Context, password string) error {
+	return c.do(ctx, call{method: http.MethodDelete, path: "/users/@me", in: wire.Password{Password: password}}, nil)
+}
+
 // User is somebody.
 func (c *Client) User(ctx context.Context, user id.ID) (wire.User, error) {
 	return get[wire.User](ctx, c, at("/users/%d", user))
@@ -147,6 +158,11 @@ func (c *Client) Applications(ctx context.Context) ([]wire.Application, error) {
 // Application is the bot's own.
 func (c *Client) Application(ctx context.Context) (wire.Application, error) {
 	return get[wire.Application](ctx, c, "/applications/@me")
+}
+
+// DeleteApplication deletes an application with its bot.
+func (c *Client) DeleteApplication(ctx context.Context, application id.ID) error {
+	return c.delete(ctx, at("/applications/%d", application))
 }
 
 // CreateBot gives the bot its first token, without the "Bot " that goes before it.

@@ -58,6 +58,7 @@ const (
 	InvalidAPIVersion   Code = 50041
 	FileTooLarge        Code = 50045
 	InvalidJSON         Code = 50109
+	NotElevated         Code = 60003
 	ReactionBlocked     Code = 90001
 	Overloaded          Code = 130000
 )
@@ -120,6 +121,7 @@ var publics = map[Code]public{
 	InvalidAPIVersion:   {http.StatusBadRequest, "Invalid API version provided"},
 	FileTooLarge:        {http.StatusBadRequest, "File uploaded exceeds the maximum size"},
 	InvalidJSON:         {http.StatusBadRequest, "The request body contains invalid JSON"},
+	NotElevated:         {http.StatusForbidden, "Prove who you are once more before this operation"},
 	ReactionBlocked:     {http.StatusForbidden, "Reaction was blocked"},
 	Overloaded:          {http.StatusServiceUnavailable, "API resource is currently overloaded. Try again a little later"},
 }

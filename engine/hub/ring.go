@@ -48,6 +48,9 @@ func (r *Ring[T]) Begin(floor bus.Position) {
 	}
 }
 
+// Anew is an empty ring of the same size that begins behind floor.
+func (r *Ring[T]) Anew(floor bus.Position) *Ring[T] { return NewRing[T](floor, r.countMax, r.bytesMax) }
+
 // Floor is where the ring begins: it has everything behind it.
 func (r *Ring[T]) Floor() bus.Position { return r.floor }
 

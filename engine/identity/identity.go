@@ -222,6 +222,14 @@ func (d *Door) HandleEntries(_ context.Context, entries []bus.Entry) error {
 	return nil
 }
 
+// HandleCut forgets all bots: whether they have changed is not known any more.
+func (d *Door) HandleCut(context.Context, bus.Cut) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.bots)
+	return nil
+}
+
 func (d *Door) forget(user id.ID) {
 	d.mu.Lock()
 	delete(d.bots, user)

@@ -5,7 +5,8 @@
 local function show(statuses)
   local best = 'offline'
   local rank = {offline = 0, idle = 1, online = 2, dnd = 3}
-  for _, s in ipairs(statuses) do
+  for _, value in ipairs(statuses) do
+    local s = string.match(value, '^%S+')
     if rank[s] and rank[s] > rank[best] then best = s end
   end
   return best
@@ -28,7 +29,7 @@ end
 
 -- set sets the status of one socket, or removes the socket.
 -- KEYS: sockets of the user, statuses, changes, sockets of the gateway
--- ARGV: user, socket (gateway/session), status or ''
+-- ARGV: user, socket (gateway/session), status or '', since when it is there (ms; an older binary does not say)
 -- Reply: 1 when what others see has changed.
 local function set(keys, args)
   local member = args[1] .. ' ' .. args[2]
@@ -36,7 +37,7 @@ local function set(keys, args)
     redis.call('HDEL', keys[1], args[2])
     redis.call('SREM', keys[4], member)
   else
-    redis.call('HSET', keys[1], args[2], args[3])
+    redis.call('HSET', keys[1], args[2], args[4] and args[3] .. ' ' .. args[4] or args[3])
     redis.call('SADD', keys[4], member)
   end
   return settle(keys, args[1])

@@ -6,8 +6,8 @@
 // A socket belongs to a gateway, and a gateway has a lease that it renews while it lives. When the lease runs out, any
 // other gateway takes the dead one's sockets away. A gateway that was given up by mistake (it was stopped for a while, or
 // Redis lost its memory) notices it when it renews, and sets all its sockets again. Every change of what others see goes
-// into a small stream in the same step; each gateway tails it. The stream is not the log: whoever is away misses changes
-// and reads the statuses as they are.
+// into a small stream in the same step; each gateway tails it, and remembers the latest. The stream is not the log: whoever is away is
+// told of each user who changed meanwhile once, and after a long time reads the statuses as they are.
 package presence
 
 import (
@@ -87,6 +87,7 @@ type Presence struct {
 	subscribers []func(ctx context.Context, changes []Change)
 	on          life.Switch
 	loops       life.Loops
+	recent      recent
 
 	// mu guards sockets, and is held over no call. A socket's own lock orders its calls.
 	mu      sync.Mutex
@@ -95,7 +96,8 @@ type Presence struct {
 
 // socket is one of this process. Its status is what Redis shall have.
 type socket struct {
-	user id.ID
+	user  id.ID
+	since time.Time
 
 	mu     sync.Mutex // held while Redis is told, so that the last word stands
 	status Status     // "" when it is gone
@@ -141,7 +143,7 @@ func (p *Presence) Start(ctx context.Context) error {
 		if _, err := p.renew(ctx); err != nil {
 			return err
 		}
-		from, err := p.last(ctx)
+		from, err := p.recall(ctx)
 		if err != nil {
 			return err
 		}
@@ -180,7 +182,7 @@ func (p *Presence) Set(ctx context.Context, user id.ID, session string, status S
 	p.mu.Lock()
 	s := p.sockets[session]
 	if s == nil {
-		s = &socket{user: user}
+		s = &socket{user: user, since: p.cfg.Now()}
 		p.sockets[session] = s
 	}
 	p.mu.Unlock()
@@ -209,7 +211,7 @@ func (p *Presence) Remove(ctx context.Context, session string) error {
 
 // tell brings a socket's status to Redis. The socket is locked.
 func (p *Presence) tell(ctx context.Context, session string, s *socket) error {
-	if err := p.set(ctx, s.user, p.name(session), s.status); err != nil {
+	if err := p.set(ctx, s, p.name(session)); err != nil {
 		failedTotal.Inc()
 		return err
 	}
@@ -224,12 +226,12 @@ func (p *Presence) tell(ctx context.Context, session string, s *socket) error {
 	return nil
 }
 
-func (p *Presence) set(ctx context.Context, user id.ID, socket string, status Status) error {
+func (p *Presence) set(ctx context.Context, s *socket, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
 	defer cancel()
 	cmd := p.redis.B().Fcall().Function("xcord_presence_set").Numkeys(4).
-		Key(socketsKey(user), statusesKey(), changesKey(), gatewayKey(p.cfg.Gateway)).
-		Arg(user.String(), socket, string(status)).Build()
+		Key(socketsKey(s.user), statusesKey(), changesKey(), gatewayKey(p.cfg.Gateway)).
+		Arg(s.user.String(), name, string(s.status), milliseconds(s.since)).Build()
 	if err := p.redis.Do(ctx, cmd).Error(); err != nil {
 		return fmt.Errorf("set presence: %w", err)
 	}

@@ -256,6 +256,52 @@ func TestPresence_TellsChangesToEveryGateway(t *testing.T) {
 	}
 }
 
+// TestPresence_RemembersWhoChanged: once for each user, with what is seen by now, on a gateway that was there as on one that began later;
+// and it says so when it does not know any more.
+func TestPresence_RemembersWhoChanged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := New(b.client, Config{Gateway: "one", Now: b.clock.Now})
+	heard := make(chan Change, 16)
+	one.Subscribe(func(_ context.Context, changes []Change) {
+		for _, c := range changes {
+			heard <- c
+		}
+	})
+	if err := one.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(one.Stop)
+	before := one.Latest()
+	b.set(one, alice, "a", Online)
+	b.set(one, bob, "b", Online)
+	b.set(one, alice, "a", Idle)
+	b.set(one, bob, "b", Invisible)
+	for range 4 {
+		<-heard
+	}
+	later := New(b.client, Config{Gateway: "later", Now: b.clock.Now})
+	if err := later.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(later.Stop)
+	for name, p := range map[string]*Presence{"one": one, "later": later} {
+		got, ok := p.Since(before)
+		if diff := cmp.Diff(map[id.ID]Status{alice: Idle, bob: Offline}, got); diff != "" || !ok {
+			t.Errorf("%s: %v %s", name, ok, diff)
+		}
+		if got, ok := p.Since(p.Latest()); len(got) != 0 || !ok {
+			t.Errorf("%s: %v changed behind the end, %v", name, got, ok)
+		}
+	}
+	for i := range recentMax {
+		one.recent.add(dated{Change{User: id.ID(i), Status: Online}, one.Latest() + 1})
+	}
+	if _, ok := one.Since(before); ok {
+		t.Error("everything is remembered")
+	}
+}
+
 func TestPresence_IsAService(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -4,8 +4,10 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -27,6 +29,8 @@ type Config struct {
 	WriteTimeout time.Duration
 	// BlockingConns bounds the connections for blocking commands, each 128 KiB of buffers. Default 32.
 	BlockingConns int
+	// OnDial is called with every new connection, before it is used: behind it may be another server than before. It must not block.
+	OnDial func()
 }
 
 // openRetry: how often a server that is still loading is asked again.
@@ -113,5 +117,38 @@ func (c Config) option() rueidis.ClientOption {
 	opt.ClusterOption.ShardsRefreshInterval = 15 * time.Second
 	// A socket is one server; asking it for a cluster would only cost an error.
 	opt.ForceSingleClient = opt.DialCtxFn != nil
+	if c.OnDial != nil {
+		opt.DialCtxFn = told(opt.DialCtxFn, c.OnDial)
+	}
 	return opt
+}
+
+// dialer is how the client connects.
+type dialer = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error)
+
+// told is a dialer that tells of every connection; nil dials TCP, with TLS or without.
+func told(dial dialer, tell func()) dialer {
+	return func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (conn net.Conn, err error) {
+		switch {
+		case dial != nil:
+			conn, err = dial(ctx, addr, d, t)
+		case t != nil:
+			conn, err = (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", addr)
+		default:
+			conn, err = d.DialContext(ctx, "tcp", addr)
+		}
+		if err == nil {
+			tell()
+		}
+		return conn, err
+	}
+}
+
+// RunID names the server process that a client talks to: after a restart it is another one. With a cluster it is that of one node.
+func RunID(ctx context.Context, client Client) (string, error) {
+	info, err := client.Do(ctx, client.B().Info().Section("server").Build()).ToString()
+	if err != nil {
+		return "", fmt.Errorf("ask for INFO: %w", err)
+	}
+	return infoField(info, "run_id"), nil
 }

@@ -39,23 +39,44 @@ type rule struct {
 	ok      func(got string) bool
 }
 
+// Unkept says what is wrong with a server that does not keep what a mode promises. Other errors of Verify mean that it could not be asked.
+type Unkept struct {
+	Mode Durability
+	Err  error
+}
+
+// Error names the mode and everything that is wrong.
+func (u *Unkept) Error() string {
+	return fmt.Sprintf("durability %s cannot be kept: %v", u.Mode, u.Err)
+}
+
+// Unwrap returns what is wrong.
+func (u *Unkept) Unwrap() error { return u.Err }
+
 // versionMin: the bus is a library of functions, which came with Redis 7.0.
 const versionMin = 7
 
-// Verify asks every node that takes writes for its settings, and fails with all that are wrong for the mode. The client's
+// Verify asks every node that takes writes for its settings, and fails with an *Unkept of all that are wrong for the mode. The client's
 // user must be allowed CONFIG GET and INFO.
 func Verify(ctx context.Context, admin rueidis.Client, mode Durability) error {
 	if err := mode.Validate(); err != nil {
 		return err
 	}
 	nodes := admin.Nodes()
-	var errs []error
+	var wrong []error
 	for _, addr := range slices.Sorted(maps.Keys(nodes)) {
-		if err := verifyNode(ctx, nodes[addr], rules(mode)); err != nil {
-			errs = append(errs, fmt.Errorf("redis %s: %w", addr, err))
+		faults, err := verifyNode(ctx, nodes[addr], rules(mode))
+		if err != nil {
+			return fmt.Errorf("redis %s: %w", addr, err)
+		}
+		if faults != nil {
+			wrong = append(wrong, fmt.Errorf("redis %s: %w", addr, faults))
 		}
 	}
-	return errors.Join(errs...)
+	if len(wrong) > 0 {
+		return &Unkept{Mode: mode, Err: errors.Join(wrong...)}
+	}
+	return nil
 }
 
 func rules(mode Durability) []rule {
@@ -88,17 +109,18 @@ func rules(mode Durability) []rule {
 	return list
 }
 
-func verifyNode(ctx context.Context, node rueidis.Client, rules []rule) error {
+// verifyNode says what is wrong, or that the node could not be asked.
+func verifyNode(ctx context.Context, node rueidis.Client, rules []rule) (wrong, err error) {
 	info, err := node.Do(ctx, node.B().Info().Section("server", "replication").Build()).ToString()
 	if err != nil {
-		return fmt.Errorf("ask for INFO: %w", err)
+		return nil, fmt.Errorf("ask for INFO: %w", err)
 	}
 	if infoField(info, "role") == "slave" {
-		return nil
+		return nil, nil
 	}
 	version := infoField(info, "redis_version")
 	if major, _, _ := strings.Cut(version, "."); len(major) == 0 || (len(major) == 1 && major < strconv.Itoa(versionMin)) {
-		return fmt.Errorf("version %s is too old: want %d.0 or newer", version, versionMin)
+		return fmt.Errorf("version %s is too old: want %d.0 or newer", version, versionMin), nil
 	}
 	names := make([]string, len(rules))
 	for i, r := range rules {
@@ -107,9 +129,9 @@ func verifyNode(ctx context.Context, node rueidis.Client, rules []rule) error {
 	got, err := node.Do(ctx, node.B().ConfigGet().Parameter(names...).Build()).AsStrMap()
 	if err != nil {
 		if failure, ok := rueidis.IsRedisErr(err); ok && (strings.HasPrefix(failure.Error(), "NOPERM") || strings.Contains(failure.Error(), "unknown command")) {
-			return fmt.Errorf("CONFIG GET is denied, so its durability cannot be checked (let this user have +config|get): %w", err)
+			return fmt.Errorf("CONFIG GET is denied, so its durability cannot be checked (let this user have +config|get): %w", err), nil
 		}
-		return fmt.Errorf("ask for CONFIG: %w", err)
+		return nil, fmt.Errorf("ask for CONFIG: %w", err)
 	}
 	var errs []error
 	for _, r := range rules {
@@ -117,7 +139,7 @@ func verifyNode(ctx context.Context, node rueidis.Client, rules []rule) error {
 			errs = append(errs, fmt.Errorf("%s is %q: want %s", r.setting, value, r.want))
 		}
 	}
-	return errors.Join(append(errs, verifyLoader(ctx, node))...)
+	return errors.Join(append(errs, verifyLoader(ctx, node))...), nil
 }
 
 // verifyLoader looks at the default user, as whom Redis 7.0 loads its append-only file: what that user may not do inside

@@ -83,6 +83,7 @@ func TestForward_IsLikeBind(t *testing.T) {
 		{"GET", "/api/fails", ""}, {"GET", "/api/panics", ""}, {"GET", "/api/nothing", ""}, {"PATCH", "/api/users/@me", ""}, {"GET", "/api/raw", ""},
 		{"POST", "/api/large", `{"text":"` + strings.Repeat("x", 1<<19) + `"}`}, {"POST", "/api/small", `{"text":"` + strings.Repeat("x", 100) + `"}`},
 		{"POST", "/api/pick", `{"text":"` + strings.Repeat("x", 1<<18) + `"}`}, {"OPTIONS", "/api/users/@me", ""},
+		{"GET", "/files/a.png", ""}, {"HEAD", "/files/a.png", ""}, {"POST", "/files/a.png", ""}, {"GET", "/api/files/a.png", ""},
 	} {
 		headers := []string{"X-Audit-Log-Reason", "why%20not", "User-Agent", "probe", "Host", "chat.example"}
 		want, got := do(t, local, r.method, r.path, r.body, headers...), do(t, far, r.method, r.path, r.body, headers...)

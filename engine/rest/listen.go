@@ -1,9 +1,12 @@
 package rest
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -14,11 +17,43 @@ import (
 var (
 	turnedAwayAddr  = metrics.NewCounter(`xcord_rest_turned_away_total{reason="address"}`)
 	turnedAwayTotal = metrics.NewCounter(`xcord_rest_turned_away_total{reason="total"}`)
+	acceptShortages = metrics.NewCounter(`xcord_rest_accept_shortages_total`)
 )
 
 // tooMany is told to whoever is turned away. It fits into the buffer of a fresh connection, so that writing it does not wait.
 const tooMany = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 5\r\nVia: 1.1 xcord\r\nConnection: close\r\n" +
 	"Content-Length: 74\r\n\r\n" + `{"message":"Too many connections.","retry_after":5,"global":true,"code":0}`
+
+// steady goes on when a connection cannot be taken for a reason that passes: the process may open no more files, or the kernel is short of
+// memory. It waits, and clients wait in the kernel's queue. fasthttp would give up, and with it the process and all its sessions.
+type steady struct {
+	net.Listener
+	log   *slog.Logger
+	short bool // said once per shortage; of the goroutine that accepts
+}
+
+// acceptPause is also the longest that Close waits for it.
+const acceptPause = 50 * time.Millisecond
+
+func (l *steady) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if !isShortage(err) {
+			l.short = false
+			return conn, err
+		}
+		acceptShortages.Inc()
+		if !l.short {
+			l.short = true
+			l.log.Error("no connection can be taken, and it is tried again", "err", err)
+		}
+		time.Sleep(acceptPause)
+	}
+}
+
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
 
 // counter bounds the open connections, upgraded ones too: of everybody, and of one address unless it is exempt. fasthttp's own limit
 // by address passes all of IPv6.

@@ -37,6 +37,14 @@ func encode(ctx *fasthttp.RequestCtx, status int, answer any) error {
 		writeHead(ctx, status)
 		ctx.Response.SetBodyRaw(a)
 		return nil
+	case File:
+		ctx.SetStatusCode(status)
+		h := &ctx.Response.Header
+		h.SetContentType(a.Type)
+		h.Set(fasthttp.HeaderContentSecurityPolicy, a.Policy)
+		h.Set(fasthttp.HeaderCacheControl, a.Cache)
+		ctx.Response.SetBodyRaw(a.Body)
+		return nil
 	}
 	if v := reflect.ValueOf(answer); v.Kind() == reflect.Slice && v.IsNil() {
 		writeHead(ctx, status)

@@ -71,6 +71,20 @@ func TestFail_SaysAnOutageOnceAtEachEnd(t *testing.T) {
 	f(2, 1, "in the next one")
 }
 
+func TestFile_IsOfItsOwnTypeAndNotUnderTheAPI(t *testing.T) {
+	t.Parallel()
+	s := startSite(t)
+	a := do(t, s, "GET", "/files/a.png", "", "Authorization", "")
+	h := a.header
+	if a.status != 200 || a.body != "a.png" || h.Get("Content-Type") != "image/png" || h.Get("Content-Security-Policy") != "sandbox" ||
+		h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%d %v %s", a.status, h, a.body)
+	}
+	if a := do(t, s, "GET", "/api/files/a.png", ""); a.status != 404 {
+		t.Errorf("under the API: %d", a.status)
+	}
+}
+
 func TestFail_TellsNobodyTheCause(t *testing.T) {
 	t.Parallel()
 	out := new(logs)

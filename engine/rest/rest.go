@@ -241,8 +241,9 @@ func (s *Server) Start(ctx context.Context) error {
 	})
 }
 
-// wrap counts the connections, below TLS if there is TLS.
+// wrap counts the connections, below TLS if there is TLS, and goes on when one cannot be taken.
 func (s *Server) wrap(ln net.Listener) (net.Listener, error) {
+	ln = &steady{Listener: ln, log: s.log}
 	if s.cfg.Internal {
 		return ln, nil
 	}

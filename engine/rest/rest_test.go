@@ -145,8 +145,12 @@ func (s *site) react(c *Call, _ None) (seen, error) {
 	return n, nil
 }
 
-func (s *site) unreact(*Call, None) (None, error)   { return None{}, nil }
-func (s *site) remove(*Call, None) (None, error)    { return None{}, nil }
+func (s *site) unreact(*Call, None) (None, error) { return None{}, nil }
+func (s *site) remove(*Call, None) (None, error)  { return None{}, nil }
+func (s *site) file(c *Call, _ None) (File, error) {
+	return File{Type: "image/png", Policy: "sandbox", Cache: "no-store", Body: []byte(c.Param("name"))}, nil
+}
+
 func (s *site) raw(*Call, None) (Raw, error)        { return Raw(`{"a":"<b>"}`), nil }
 func (s *site) rawNone(*Call, None) (Raw, error)    { return nil, nil }
 func (s *site) empty(*Call, None) ([]string, error) { return nil, nil }
@@ -205,6 +209,7 @@ var siteRoutes = Table[*site]{
 	GET("/people", (*site).me, UsersOnly()),
 	GET("/raw", (*site).raw),
 	GET("/raw-none", (*site).rawNone),
+	GET("/files/{name}", (*site).file, Root(), Public()),
 	GET("/empty", (*site).empty),
 	GET("/html", (*site).html),
 	GET("/unencodable", (*site).unencodable),

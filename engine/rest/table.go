@@ -27,6 +27,14 @@ type None struct{}
 // Raw as Out is JSON that has been encoded already. It must not be changed after it was returned. Empty is a 204.
 type Raw []byte
 
+// File as Out is what a browser shows: not JSON, but of one fixed type.
+type File struct {
+	Type   string // of the content, for example image/png; browsers are told not to guess another
+	Policy string // its Content-Security-Policy
+	Cache  string // its Cache-Control
+	Body   []byte // must not be changed after it was returned
+}
+
 // Option changes one route.
 type Option func(*spec)
 
@@ -42,6 +50,9 @@ func UsersOnly() Option { return func(s *spec) { s.usersOnly = true } }
 // Body limits the request body of the route to n bytes, more or less than the server's default.
 func Body(n int) Option { return func(s *spec) { s.bodyMax = n } }
 
+// Root serves the route by its path as it stands there, not under /api.
+func Root() Option { return func(s *spec) { s.root = true } }
+
 // Limit allows everybody n requests of the route in a window, for each channel or guild in its path; default 60 readings or 30 others in
 // 10 s.
 func Limit(n int, window time.Duration) Option {
@@ -53,6 +64,7 @@ type spec struct {
 	method, path string
 	public       bool
 	usersOnly    bool
+	root         bool
 	status       int
 	bodyMax      int // 0: the server's default
 	limitMax     int // 0: the default
@@ -155,6 +167,10 @@ func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 	}
 	if !sp.public && s.deps.Authenticator == nil {
 		s.problems = append(s.problems, fmt.Errorf("route %s %s is not public and there is no Authenticator", sp.method, sp.path))
+	}
+	if sp.root {
+		s.mount(s.plain, sp.method, sp.path, r)
+		return
 	}
 	s.mount(s.api, sp.method, sp.path, r)
 	if r.bodyMax > s.cfg.BodyBytesMax {

@@ -51,21 +51,10 @@ func aggregateKey(e bus.Entry) string {
 func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 	switch e.Type {
 	case wire.UserCreated, wire.UserUpdated:
-		p, err := payload[wire.UserChangedPayload](e)
-		if err != nil {
-			return nil, err
-		}
-		fields := []string{fieldUser, mustJSON(p.User)}
-		if p.BotHash != "" {
-			fields = append(fields, fieldBot, p.BotHash)
-		}
-		return []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: fields}}, nil
+		return userOps(e)
 	case wire.UserDeleted:
-		gone := wire.User{ID: e.User, Username: deletedName, Discriminator: "0"}
-		return []bus.Op{
-			{Command: "HSET", Key: userKey(e.User), Args: []string{fieldUser, mustJSON(gone)}},
-			{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldBot}},
-		}, nil
+		// The version stays: it is how somebody who is gone differs from somebody who never was.
+		return []bus.Op{{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldUser, fieldBot}}}, nil
 	case wire.ServerCreated:
 		return createdOps(e)
 	case wire.ServerDeleted:
@@ -88,6 +77,21 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 		return nil, nil
 	}
 	return guildOps(e)
+}
+
+func userOps(e bus.Entry) ([]bus.Op, error) {
+	p, err := payload[wire.UserChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	ops := []bus.Op{{Command: "HSET", Key: userKey(e.User), Args: []string{fieldUser, mustJSON(p.User)}}}
+	switch {
+	case p.BotHash != "":
+		ops[0].Args = append(ops[0].Args, fieldBot, p.BotHash)
+	case p.User.Bot:
+		ops = append(ops, bus.Op{Command: "HDEL", Key: userKey(e.User), Args: []string{fieldBot}})
+	}
+	return ops, nil
 }
 
 func guildOps(e bus.Entry) ([]bus.Op, error) {
@@ -342,6 +346,29 @@ func (r *Roster) LookUser(ctx context.Context, user id.ID) (UserState, error) {
 	}
 	slices.Sort(state.Guilds)
 	return state, nil
+}
+
+// Gone finds those of some users whose accounts were deleted. Whom the read model knows nothing of is not among them.
+func (r *Roster) Gone(ctx context.Context, users []id.ID) ([]id.ID, error) {
+	ops := make([]bus.Op, len(users))
+	for i, u := range users {
+		ops[i] = bus.Op{Command: "HMGET", Key: userKey(u), Args: []string{"v", fieldUser}}
+	}
+	_, parts, err := r.log.Look(ctx, ops)
+	if err != nil {
+		return nil, err
+	}
+	var gone []id.ID
+	for i, u := range users {
+		fields, err := parts[i].ToArray()
+		if err != nil {
+			return nil, fmt.Errorf("user %s: %w", u, err)
+		}
+		if !fields[0].IsNil() && fields[1].IsNil() {
+			gone = append(gone, u)
+		}
+	}
+	return gone, nil
 }
 
 // Members reads up to limit members of a guild, by rising id, behind after. It reads the whole list: for guilds with

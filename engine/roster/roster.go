@@ -81,6 +81,17 @@ func (r *Roster) HandleEntries(_ context.Context, entries []bus.Entry) error {
 	return nil
 }
 
+// HandleCut drops all copies: what they were made of is not the log any more. Let the process's tail tell it, before whoever relies on it.
+func (r *Roster) HandleCut(context.Context, bus.Cut) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pos = bus.Position{}
+	r.guilds.Purge()
+	r.users.Purge()
+	r.channels.Purge()
+	return nil
+}
+
 // apply moves one copy, or drops it when it cannot be moved: then the next question loads it anew.
 func (r *Roster) apply(e bus.Entry) {
 	if e.Version == 0 {

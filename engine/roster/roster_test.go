@@ -350,6 +350,35 @@ func TestUsers_KnowsWhoIsGone(t *testing.T) {
 	}
 }
 
+func TestUserDeleted_IsGoneAndNotUnknown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	face := wire.User{ID: alice, Username: "alice", Bot: true}
+	b.settle(t, entry(wire.UserCreated, 1, alice, wire.UserChangedPayload{User: face, BotHash: "h"}))
+	b.settle(t, entry(wire.UserUpdated, 2, alice, wire.UserChangedPayload{User: face}))
+	if hash, err := b.roster.BotHash(t.Context(), alice); err != nil || hash != "" {
+		t.Errorf("a bot without a token has hash %q, %v", hash, err)
+	}
+	if gone, err := b.roster.Gone(t.Context(), []id.ID{alice, bob}); err != nil || len(gone) != 0 {
+		t.Errorf("gone before the deletion: %v, %v", gone, err)
+	}
+	b.settle(t, entry(wire.UserUpdated, 3, alice, wire.UserChangedPayload{User: face, BotHash: "h"}))
+	b.settle(t, entry(wire.UserDeleted, 4, alice, wire.UserDeletedPayload{UserID: alice}))
+	if gone, err := b.roster.Gone(t.Context(), []id.ID{alice, bob}); err != nil || len(gone) != 1 || gone[0] != alice {
+		t.Errorf("gone: %v, %v", gone, err)
+	}
+	if _, err := b.roster.User(t.Context(), alice); code(err) != fault.UnknownUser {
+		t.Errorf("got %v, want 10013", err)
+	}
+	users, err := b.roster.Users(t.Context(), []id.ID{alice})
+	if err != nil || users[alice].Username != deletedName || users[alice].Bot {
+		t.Errorf("got %v, %v", users, err)
+	}
+	if hash, err := b.roster.BotHash(t.Context(), alice); err != nil || hash != "" {
+		t.Errorf("a deleted bot has hash %q, %v", hash, err)
+	}
+}
+
 func TestMembers_PagesByID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -88,32 +90,54 @@ func (a *Acceptor) Start(context.Context) error {
 	})
 }
 
-// Stop refuses what comes, tells every client to reconnect, and waits until all connections are gone.
+// Stop refuses what comes, tells every client to reconnect, one after the other, and waits until all connections are gone.
 func (a *Acceptor) Stop() {
 	a.on.Stop(func() {
 		a.mu.Lock()
 		a.started = false
 		idle := a.idle
-		sessions := make([]*Session, 0, len(a.open))
-		for s := range a.open {
-			sessions = append(sessions, s)
-		}
+		sessions := slices.Collect(maps.Keys(a.open)) // in no order
 		if len(sessions) == 0 {
 			close(idle)
 		}
 		a.mu.Unlock()
-		var pause time.Duration
-		if len(sessions) > 0 {
-			pause = a.cfg.ReconnectSpread / time.Duration(len(sessions))
+		a.drain(sessions, idle)
+	})
+}
+
+const (
+	// reconnectPause is how long a stop takes for each client at most: a hundred that come back in a second are no storm.
+	reconnectPause = 10 * time.Millisecond
+	// leaveTimeout is how long a session may take to leave in peace: as long as Redis may take to answer, and a bit.
+	leaveTimeout = 3 * time.Second
+)
+
+// drain lets sessions leave, spread over the time for it, and closes those that do not.
+func (a *Acceptor) drain(sessions []*Session, idle <-chan struct{}) {
+	slot := reconnectPause
+	if n := time.Duration(len(sessions)); n > 0 {
+		slot = min(slot, a.cfg.ReconnectSpread/n)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for begin, i := time.Now(), 0; i < len(sessions); i++ {
+		timer.Reset(time.Until(begin.Add(time.Duration(i)*slot + time.Duration(rand.Float64()*float64(slot)))))
+		select {
+		case <-idle: // they have all gone by themselves
+			return
+		case <-timer.C:
+			sessions[i].Leave()
 		}
+	}
+	timer.Reset(leaveTimeout)
+	select {
+	case <-idle:
+	case <-timer.C:
 		for _, s := range sessions {
 			s.Reconnect()
-			if pause > 0 {
-				time.Sleep(pause)
-			}
 		}
 		<-idle
-	})
+	}
 }
 
 // Open is how many connections are open, and how many of them have no session.

@@ -39,7 +39,8 @@ type Config struct {
 	// WaitingMax bounds the connections without a session from one IPv4 address or IPv6 /64 (default 1024), and OpenMax all of them
 	// (default 4096); loopback is exempt.
 	WaitingMax, OpenMax int
-	// ReconnectSpread is over how long a stop spreads telling clients to reconnect (default 0: all at once).
+	// ReconnectSpread is over how long a stop spreads telling clients to reconnect, at most (default 0: all at once). A few take less:
+	// each 10 ms.
 	ReconnectSpread time.Duration
 }
 
@@ -104,6 +105,9 @@ type Gateway interface {
 	// Checkpoint says from where the session could go on elsewhere, every now and then. It is called by the session's writing
 	// goroutine and must not block.
 	Checkpoint(s *Session, c Checkpoint)
+	// Leave writes a checkpoint down before the client is told to reconnect, and returns when that is done or fails. It is called by the
+	// session's writing goroutine.
+	Leave(ctx context.Context, s *Session, c Checkpoint)
 	// Detach comes last, once, after nothing more is written; resumable says whether the client may come back.
 	Detach(s *Session, resumable bool)
 }

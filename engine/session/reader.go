@@ -154,6 +154,9 @@ func (s *Session) handle(payload []byte) error {
 		return closing(wire.CloseDecode, "cannot be decoded")
 	}
 	now := time.Now()
+	if s.over.Swap(false) {
+		s.reader.begun, s.reader.deadline = false, now.Add(s.cfg.IdentifyTimeout)
+	}
 	if *f.Op == wire.OpHeartbeat {
 		if s.reader.beats.over(now, beatsMax) {
 			return closing(wire.CloseRateLimited, "too many heartbeats")

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -49,7 +50,8 @@ type Session struct {
 	mu  sync.Mutex // guards end, and which deadline is set
 	end *ending    // nil while nobody wants to close
 
-	begun  func() // tells the acceptor that there is a session
+	begun  func()      // tells the acceptor that there is a session
+	over   atomic.Bool // the session has been ended, which the reader does not know yet
 	reader reader
 }
 
@@ -133,6 +135,18 @@ func (s *Session) put(i item) bool {
 func (s *Session) Close(code wire.CloseCode, reason string) {
 	s.finish(&ending{code: int(code), reason: reason, final: code == wire.CloseAuthenticationFailed})
 }
+
+// Invalidate tells the client that its session is over and cannot be resumed. The connection stays, and may begin another one. The session must be
+// detached: what is offered from now on until then is dropped.
+func (s *Session) Invalidate() {
+	s.over.Store(true) // first: the answer may come at once
+	s.put(item{task: invalidation{}})
+	// The client waits for some seconds and then identifies, however near the next heartbeat was. An error is a connection that is gone.
+	_ = s.until(s.conn.SetReadDeadline, time.Now().Add(s.cfg.IdentifyTimeout))
+}
+
+// Leave is Reconnect behind what waits to be sent, and behind having written down where the session stands.
+func (s *Session) Leave() { s.put(item{task: leave{behind: s.gw.Position()}}) }
 
 // Reconnect tells the client to come back, and closes.
 func (s *Session) Reconnect() {

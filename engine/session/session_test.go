@@ -349,6 +349,36 @@ func TestSession_NeverWritesIntoAnothersSocket(t *testing.T) {
 	}
 }
 
+// TestAcceptor_LetsSessionsLeaveInPeace: what waits goes out before a client is told to reconnect, and its place is written down before.
+func TestAcceptor_LetsSessionsLeaveInPeace(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{ReconnectSpread: 50 * time.Millisecond})
+	const sessions, events = 20, 3
+	sockets := make([]*socket, sessions)
+	for i := range sockets {
+		sockets[i] = b.identify()
+	}
+	for i := range events {
+		b.hall.tell(i, "")
+	}
+	b.acceptor.Stop()
+	for range sessions {
+		if seq := <-b.hall.leaving; seq != 1+events {
+			t.Errorf("a session was written down at %d, want %d", seq, 1+events)
+		}
+	}
+	for _, s := range sockets {
+		for range events {
+			if f := s.read(); f.Op != wire.OpDispatch {
+				t.Errorf("got op %d before everything was sent", f.Op)
+			}
+		}
+		if f := s.read(); f.Op != wire.OpReconnect {
+			t.Errorf("got op %d", f.Op)
+		}
+	}
+}
+
 func TestAcceptor_TellsToReconnectWhenItStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

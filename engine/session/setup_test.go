@@ -45,7 +45,8 @@ type hall struct {
 	said   []string // what Presence was told
 	begins func()   // called while the initial dispatches are rendered
 
-	left chan bool // resumable, for each Detach
+	left    chan bool  // resumable, for each Detach
+	leaving chan int64 // the number at which each Leave stands
 }
 
 const (
@@ -56,7 +57,7 @@ const (
 
 func newHall() *hall {
 	return &hall{
-		hub: hub.New(), ring: hub.NewRing[[]*hub.Event](bus.Position{}, 1<<16, 1<<26), left: make(chan bool, 64), begins: func() {},
+		hub: hub.New(), ring: hub.NewRing[[]*hub.Event](bus.Position{}, 1<<16, 1<<26), left: make(chan bool, 64), leaving: make(chan int64, 64), begins: func() {},
 		view: &hub.View{User: user, Intents: wire.IntentsAll, Guilds: map[id.ID]*hub.Class{guild: hub.NewClass(guild, []id.ID{channel})}},
 	}
 }
@@ -130,6 +131,8 @@ func (h *hall) Members(_ context.Context, s *Session, in wire.RequestMembers) er
 	s.Say("GUILD_MEMBERS_CHUNK", fmt.Appendf(nil, `{"nonce":%q}`, in.Nonce))
 	return nil
 }
+
+func (h *hall) Leave(_ context.Context, _ *Session, c Checkpoint) { h.leaving <- c[len(c)-1].Seq }
 
 func (h *hall) Position() bus.Position { return bus.Position{} }
 

@@ -62,6 +62,9 @@ func (w *writer) all(items []item) error {
 
 // event writes a live event. What is not durable repeats the number of what was before it.
 func (w *writer) event(e *hub.Event) error {
+	if w.trail == nil {
+		return nil // for a session that is over
+	}
 	if !e.Durable {
 		return w.ephemeral(e.Name, e.For(w.trail.view))
 	}
@@ -141,6 +144,15 @@ func (t text) write(w *writer) error {
 	return w.full()
 }
 
+// invalidation is the end of a session whose connection stays.
+type invalidation struct{}
+
+func (invalidation) write(w *writer) error {
+	w.trail = nil
+	*w.buf = appendText(*w.buf, wire.AppendFrame(nil, wire.OpInvalidSession, []byte("false")))
+	return w.full()
+}
+
 // pong answers a ping.
 type pong string
 
@@ -205,10 +217,28 @@ type ack struct {
 }
 
 func (a ack) write(w *writer) error {
+	if w.trail == nil {
+		return nil // for a session that is over
+	}
 	w.trail.reach(a.behind)
 	w.trail.ack(a.seq)
 	w.checkpoint()
 	return nil
+}
+
+// leave is the end of a session that is to go on elsewhere.
+type leave struct{ behind bus.Position }
+
+func (l leave) write(w *writer) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if w.trail != nil {
+		w.trail.reach(l.behind)
+		w.s.gw.Leave(w.s.ctx, w.s, w.trail.Checkpoint())
+	}
+	w.s.Reconnect()
+	return closing(wire.CloseUnknown, "reconnect") // what came behind is not sent any more
 }
 
 func (w *writer) checkpoint() {

@@ -47,7 +47,7 @@ const (
 // is added here together with a decision record that says what it saves, what it weighs and how we would leave it.
 var thirdParties = map[string][]string{
 	"github.com/redis/rueidis":               {"engine/redis", "engine/bus", "engine/presence", "engine/resume", "engine/limit", "engine/roster"},
-	"github.com/sony/gobreaker/v2":           {"engine/bus", "engine/rest"},
+	"github.com/sony/gobreaker/v2":           {"engine/bus"},
 	"github.com/jackc/pgx/v5":                {"engine/postgres", "engine/harness", storeFiles},
 	"github.com/pressly/goose/v3":            {"engine/postgres"},
 	"github.com/valyala/fasthttp":            {"engine/rest", "engine/session"},
@@ -61,6 +61,7 @@ var thirdParties = map[string][]string{
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
 	"golang.org/x/sync":                      {anywhere},
 	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
+	"golang.org/x/image":                     {"services/auth"},
 	"golang.org/x/text":                      {"services/auth"},
 
 	"github.com/bwmarrin/discordgo": {},

@@ -469,12 +469,27 @@ func TestConfig_ValidateNamesEveryMistake(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	b := setup(f)
 	f.Add(b.sign(f, nil, nil))
-	f.Add("..")
+	bot, _ := NewBotToken(user)
+	signer, err := NewSigner(b.keys, b.clock.now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{
+		"..", "...", bot, signer.Sign("203.0.113.7", "r", b.clock.now()), strings.Repeat(".", 100),
+		b.signText(`{"alg":"none","typ":"at+jwt","kid":""}`, `{}`), b.signText(`{"alg":"EdDSA","alg":"none"}`, `[]`), b.sign(f, map[string]any{"kid": "../x"}, nil),
+		b.sign(f, nil, map[string]any{"exp": json.Number("1e999")}), b.sign(f, map[string]any{"crit": []string{"b64"}}, map[string]any{"aud": []string{"a", "b"}}),
+	} {
+		f.Add(seed)
+	}
+	good := map[string]bool{b.sign(f, nil, nil): true}
 	f.Fuzz(func(t *testing.T, raw string) {
-		if c, err := b.verifier.Verify(raw); err == nil && c.User == 0 {
-			t.Errorf("%q is good for nobody", raw)
+		if c, err := b.verifier.Verify(raw); err == nil && !good[raw] {
+			t.Errorf("%q is good for %+v", raw, c)
 		}
-		BotID(raw)
+		if who, ok := BotID(raw); ok && who == 0 {
+			t.Errorf("%q is a token of nobody", raw)
+		}
+		_, _, _ = signer.Verify(raw) // enough that it comes back
 	})
 }
 

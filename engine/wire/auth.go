@@ -2,8 +2,8 @@ package wire
 
 import "github.com/xcord/xcord/engine/id"
 
-// Register is the body of POST /auth/register. Invite is a registration code; servers with
-// open registration do not ask for it.
+// Register is the body of POST /auth/register. Invite is the code of a RegistrationInvite;
+// servers with open registration do not ask for it.
 type Register struct {
 	Username   string  `json:"username" validate:"required,min=2,max=32,nonul"`
 	Password   string  `json:"password" validate:"required,min=8,max=128,nonul"`
@@ -31,12 +31,87 @@ type Tokens struct {
 	ExpiresIn    int    `json:"expires_in"`
 }
 
-// LoggedIn is the answer to POST /auth/register and POST /auth/login.
+// LoggedIn is the answer to POST /auth/register, and of a login.
 type LoggedIn struct {
 	Tokens
 	UserID    id.ID    `json:"user_id"`
 	SessionID string   `json:"session_id"`
 	User      SelfUser `json:"user"`
+}
+
+// LoginAnswer is the answer to POST /auth/login: one of the two.
+type LoginAnswer struct {
+	*LoggedIn
+	*SecondFactor
+}
+
+// SecondFactor asks for a code: POST /auth/mfa/totp takes it, with the ticket.
+type SecondFactor struct {
+	MFA    bool   `json:"mfa"`
+	Ticket string `json:"ticket"`
+	TOTP   bool   `json:"totp"`
+}
+
+// LoginCode is the body of POST /auth/mfa/totp; Code is of the authenticator, or a recovery code.
+type LoginCode struct {
+	Ticket string `json:"ticket" validate:"required,max=128,nonul"`
+	Code   string `json:"code" validate:"required,max=32,nonul"`
+}
+
+// Elevate is the body of POST /auth/elevate: the password, or a code where a second factor is on.
+type Elevate struct {
+	Password string `json:"password,omitempty" validate:"max=128,nonul"`
+	Code     string `json:"code,omitempty" validate:"max=32,nonul"`
+}
+
+// Elevated is the answer to POST /auth/elevate. ExpiresIn is in seconds.
+type Elevated struct {
+	ExpiresIn int `json:"expires_in"`
+}
+
+// Setup is the body of POST /auth/setup, which makes the first administrator. Code is from the
+// setup link.
+type Setup struct {
+	Code     string  `json:"code" validate:"required,max=128,nonul"`
+	Username string  `json:"username" validate:"required,min=2,max=32,nonul"`
+	Password string  `json:"password" validate:"required,min=8,max=128,nonul"`
+	Email    *string `json:"email,omitempty" validate:"omitnil,max=254,email,nonul"`
+}
+
+// Reset is the body of POST /auth/reset, which sets a new password. Code is from a ResetLink.
+type Reset struct {
+	Code     string `json:"code" validate:"required,max=128,nonul"`
+	Password string `json:"password" validate:"required,min=8,max=128,nonul"`
+}
+
+// Password is the body of requests that want it again.
+type Password struct {
+	Password string `json:"password" validate:"required,max=128,nonul"`
+}
+
+// TOTPSecret is the answer to POST /users/@me/mfa/totp: what an authenticator is given. Nothing
+// is asked for at a login before POST /users/@me/mfa/totp/enable.
+type TOTPSecret struct {
+	Secret string `json:"secret"` // base32
+	URI    string `json:"uri"`    // otpauth://…, for a QR code
+}
+
+// EnableTOTP is the body of POST /users/@me/mfa/totp/enable; Code proves that the authenticator
+// has the secret.
+type EnableTOTP struct {
+	Code string `json:"code" validate:"required,max=32,nonul"`
+}
+
+// RecoveryCodes is the answer to POST /users/@me/mfa/totp/enable: the only time that they are
+// told. Each is good for one login instead of a code.
+type RecoveryCodes struct {
+	Codes List[string] `json:"recovery_codes"`
+}
+
+// DisableTOTP is the body of POST /users/@me/mfa/totp/disable.
+type DisableTOTP struct {
+	Password string `json:"password" validate:"required,max=128,nonul"`
+	Code     string `json:"code" validate:"required,max=32,nonul"`
 }
 
 // UserSessions is the answer to GET /auth/sessions.

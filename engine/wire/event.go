@@ -31,6 +31,7 @@ const (
 	MessageSent    EventType = "MESSAGE_SENT"    // MessageSentPayload
 	MessageUpdated EventType = "MESSAGE_UPDATED" // MessageUpdatedPayload
 	MessageDeleted EventType = "MESSAGE_DELETED" // MessageDeletedPayload
+	EpochBegan     EventType = "EPOCH_BEGAN"     // for the log itself: here it was opened again after it had lost something
 	TypingStarted  EventType = "TYPING_STARTED"  // TypingStart; pub/sub only
 )
 
@@ -67,6 +68,7 @@ var Events = map[EventType]Event{
 	MessageSent:    {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageUpdated: {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageDeleted: {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	EpochBegan:     {Durable: true},
 	TypingStarted:  {Dispatches: []string{"TYPING_START"}, Intent: IntentGuildMessageTyping, DirectIntent: IntentDirectMessageTyping},
 }
 
@@ -77,7 +79,8 @@ type UserChangedPayload struct {
 	BotHash string `json:"bot_hash,omitempty"`
 }
 
-// UserDeletedPayload is the body of USER_DELETED.
+// UserDeletedPayload is the body of USER_DELETED. Clients see it as the end of each membership, which follows as
+// MEMBER_REMOVED.
 type UserDeletedPayload struct {
 	UserID id.ID `json:"user_id"`
 }

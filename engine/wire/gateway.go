@@ -276,3 +276,11 @@ type SessionStartLimit struct {
 	ResetAfter     int `json:"reset_after"`
 	MaxConcurrency int `json:"max_concurrency"`
 }
+
+// UserSocket is a connection of a user to a gateway, for administrators.
+type UserSocket struct {
+	Gateway   string `json:"gateway"`
+	SessionID string `json:"session_id"`
+	Status    string `json:"status"`
+	Since     Time   `json:"since"` // when it came to that gateway
+}

@@ -29,6 +29,7 @@ type SelfUser struct {
 	PremiumType int     `json:"premium_type"`
 	Email       *string `json:"email"`
 	Verified    bool    `json:"verified"`
+	Bio         *string `json:"bio,omitempty"`
 }
 
 // LocaleDefault is the locale of whoever chose none.

@@ -3,14 +3,11 @@ package auth
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -24,9 +21,13 @@ type account struct {
 	GlobalName *string
 	Email      *string
 	Avatar     *string
+	Bio        *string
 	Flags      int64
 	Password   string // PHC; empty for bots
 	BotHash    string // of a bot's token; empty for people, and before the first token
+	Admin      bool
+	Disabled   bool
+	MFA        bool // has a second factor
 }
 
 func (a account) user() wire.User {
@@ -38,85 +39,22 @@ func (a account) user() wire.User {
 
 func (a account) self() wire.SelfUser {
 	// Nobody checks addresses yet, so that only bots, which have none, count as verified.
-	return wire.SelfUser{User: a.user(), Locale: wire.LocaleDefault, Email: a.Email, Verified: a.Bot}
+	return wire.SelfUser{
+		User: a.user(), MFAEnabled: a.MFA, Locale: wire.LocaleDefault, Email: a.Email, Verified: a.Bot, Bio: a.Bio,
+	}
 }
 
 // entry is what the log is told of an account after a change by actor.
 func (a account) entry(kind wire.EventType, actor id.ID) (bus.Entry, error) {
-	body, err := json.Marshal(wire.UserChangedPayload{User: a.user(), BotHash: a.BotHash})
+	p := wire.UserChangedPayload{User: a.user(), BotHash: a.BotHash}
+	if a.Disabled {
+		p.BotHash = "" // a token that leads nowhere
+	}
+	body, err := json.Marshal(p)
 	if err != nil {
 		return bus.Entry{}, fmt.Errorf("encode %s: %w", kind, err)
 	}
 	return bus.Entry{Type: kind, Actor: actor, User: a.ID, Version: a.Version, Body: body}, nil
-}
-
-func (s *Service) register(c *rest.Call, in wire.Register) (wire.LoggedIn, error) {
-	if s.config.Registration == RegistrationClosed {
-		return wire.LoggedIn{}, &fault.Fault{Status: http.StatusForbidden, Message: "Registration is closed"}
-	}
-	var f form
-	a := account{
-		Version: 1, Username: f.username("username", in.Username), GlobalName: f.globalName("global_name", in.GlobalName),
-		Email: f.email("email", in.Email),
-	}
-	f.password("password", in.Password)
-	if err := f.err(); err != nil {
-		return wire.LoggedIn{}, err
-	}
-	// What is cheap comes before the hash.
-	if err := s.store.free(c.Context(), a); err != nil {
-		return wire.LoggedIn{}, taken(err)
-	}
-	if err := s.deps.Outbox.Ready(c.Context()); err != nil {
-		return wire.LoggedIn{}, err
-	}
-	var err error
-	if a.Password, err = s.hasher.hash(c.Context(), in.Password); err != nil {
-		return wire.LoggedIn{}, err
-	}
-	if a.ID, err = s.deps.IDs.Next(c.Context()); err != nil {
-		return wire.LoggedIn{}, outage("register", err)
-	}
-	e, err := a.entry(wire.UserCreated, a.ID)
-	if err != nil {
-		return wire.LoggedIn{}, err
-	}
-	fresh := s.newSession(c, a.ID)
-	err = s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
-		if err := insertAccount(ctx, tx, a); err != nil {
-			return err
-		}
-		if err := insertSession(ctx, tx, fresh); err != nil {
-			return err
-		}
-		return s.deps.Outbox.Record(ctx, tx, e)
-	})
-	if err != nil {
-		return wire.LoggedIn{}, taken(err)
-	}
-	s.deps.Outbox.Settle(c.Context(), e)
-	return s.loggedIn(a, fresh), nil
-}
-
-// errUsername and errEmail mean that somebody has it already.
-var (
-	errUsername = errors.New("username is taken")
-	errEmail    = errors.New("email is taken")
-)
-
-// taken tells the client which of its names is somebody else's.
-func taken(err error) error {
-	var f form
-	if errors.Is(err, errUsername) || postgres.IsUnique(err, "users_username_key") {
-		f.bad("username", codeUsernameTaken, "Username is unavailable. Try adding numbers or letters.")
-	}
-	if errors.Is(err, errEmail) || postgres.IsUnique(err, "users_email_key") {
-		f.bad("email", codeEmailTaken, "Email is already registered.")
-	}
-	if len(f.fields) > 0 {
-		return f.err()
-	}
-	return err
 }
 
 func (s *Service) getSelf(c *rest.Call, _ rest.None) (wire.SelfUser, error) {
@@ -129,35 +67,70 @@ func (s *Service) getUser(c *rest.Call, _ rest.None) (wire.User, error) {
 	return a.user(), err
 }
 
+const (
+	auditPassword auditAction = "user.password_changed"
+	auditEmail    auditAction = "user.email_changed"
+)
+
+// updateSelf changes a profile. Whoever only has the token for a while must not be able to keep the account, so what leads into
+// it, password and e-mail address, wants the password.
 func (s *Service) updateSelf(c *rest.Call, in wire.UpdateSelf) (wire.SelfUser, error) {
 	var f form
 	if in.Username != nil {
 		*in.Username = f.username("username", *in.Username)
 	}
 	globalName := f.globalName("global_name", in.GlobalName.Ptr())
+	bio := f.bio("bio", in.Bio.Ptr())
+	email := f.email("email", in.Email.Ptr())
 	if in.NewPassword != nil {
 		f.password("new_password", *in.NewPassword)
-		if in.Password == nil || *in.Password == "" {
-			f.bad("password", fault.FieldRequired, "This field is required")
-		}
+	}
+	guarded := in.NewPassword != nil || in.Email.Set
+	if guarded && (in.Password == nil || *in.Password == "") {
+		f.bad("password", fault.FieldRequired, "This field is required")
 	}
 	if err := f.err(); err != nil {
 		return wire.SelfUser{}, err
 	}
-	var secret *newPassword
+	var p proof
+	if guarded {
+		a, err := s.checkPassword(c, *in.Password)
+		if err != nil {
+			return wire.SelfUser{}, err
+		}
+		p.old = a.Password
+	}
 	if in.NewPassword != nil {
 		var err error
-		if secret, err = s.preparePassword(c, *in.Password, *in.NewPassword); err != nil {
+		if p.next, err = s.hasher.hash(c.Context(), *in.NewPassword); err != nil {
 			return wire.SelfUser{}, err
 		}
 	}
-	a, err := s.alter(c, c.User(), secret, func(a *account) {
+	avatar, err := s.avatarFrom(c.Context(), in.Avatar)
+	if err != nil {
+		return wire.SelfUser{}, err
+	}
+	a, err := s.alter(c, c.User(), p, func(ctx context.Context, tx transaction, a *account) error {
 		if in.Username != nil {
 			a.Username = *in.Username
 		}
 		if in.GlobalName.Set {
 			a.GlobalName = globalName
 		}
+		if in.Bio.Set {
+			a.Bio = bio
+		}
+		if in.Email.Set && !same(a.Email, email) {
+			a.Email = email
+			if err := audit(ctx, tx, audited(c, auditEmail, a.ID)); err != nil {
+				return err
+			}
+		}
+		if !in.Avatar.Set {
+			return nil
+		}
+		a.Avatar = avatar.name()
+		return keepAvatar(ctx, tx, a.ID, avatar)
 	})
 	if err != nil {
 		return wire.SelfUser{}, taken(err)
@@ -165,33 +138,26 @@ func (s *Service) updateSelf(c *rest.Call, in wire.UpdateSelf) (wire.SelfUser, e
 	return a.self(), nil
 }
 
-// newPassword is a checked change of a password: old is the hash that the old one was checked against.
-type newPassword struct {
-	old, hash string
-	keep      string // the session that goes on
+// proof is that a password was given, for a change of its account.
+type proof struct {
+	old  string // the hash that it was checked against; "" when none was asked for
+	next string // of the new password; "" when it stays
 }
 
-// preparePassword does the slow part, outside any transaction.
-func (s *Service) preparePassword(c *rest.Call, old, next string) (*newPassword, error) {
+// checkPassword finds the caller's account and judges a password of it. It is slow, so it is done outside any transaction.
+func (s *Service) checkPassword(c *rest.Call, password string) (account, error) {
 	if c.Identity().Bot {
-		return nil, fault.New(fault.NotForBots)
+		return account{}, fault.New(fault.NotForBots)
 	}
 	a, err := s.store.account(c.Context(), c.User())
 	if err != nil {
-		return nil, err
+		return account{}, err
 	}
-	ok, _, err := s.verify(c, a, a.Username, old)
-	if err != nil {
-		return nil, err
+	ok, _, err := s.verify(c, a, a.Username, password)
+	if err == nil && !ok {
+		err = wrongPassword()
 	}
-	if !ok {
-		return nil, wrongPassword()
-	}
-	hash, err := s.hasher.hash(c.Context(), next)
-	if err != nil {
-		return nil, err
-	}
-	return &newPassword{old: a.Password, hash: hash, keep: c.Identity().Session}, nil
+	return a, err
 }
 
 func wrongPassword() error {
@@ -200,7 +166,7 @@ func wrongPassword() error {
 
 // alter changes an account: what others see of it, with an entry in the log, if that changes at all, and the password. A new
 // password ends all other sessions.
-func (s *Service) alter(c *rest.Call, user id.ID, secret *newPassword, change func(*account)) (account, error) {
+func (s *Service) alter(c *rest.Call, user id.ID, p proof, change func(context.Context, transaction, *account) error) (account, error) {
 	if err := s.deps.Outbox.Ready(c.Context()); err != nil {
 		return account{}, err
 	}
@@ -212,17 +178,18 @@ func (s *Service) alter(c *rest.Call, user id.ID, secret *newPassword, change fu
 		if a, err = lockAccount(ctx, tx, user); err != nil {
 			return err
 		}
-		if secret != nil {
-			if a.Password != secret.old {
-				return wrongPassword() // it was changed meanwhile
-			}
-			a.Password = secret.hash
-			if ended, err = endOtherSessions(ctx, tx, user, secret.keep); err != nil {
+		if p.old != "" && a.Password != p.old {
+			return wrongPassword() // it was changed meanwhile
+		}
+		before := a
+		if p.next != "" {
+			if ended, err = s.replacePassword(ctx, tx, c, &a, p.next); err != nil {
 				return err
 			}
 		}
-		before := a
-		change(&a)
+		if err := change(ctx, tx, &a); err != nil {
+			return err
+		}
 		if a.seenAs(before) {
 			return updateAccount(ctx, tx, a)
 		}
@@ -247,10 +214,30 @@ func (s *Service) alter(c *rest.Call, user id.ID, secret *newPassword, change fu
 	return a, nil
 }
 
+// replacePassword puts a hash into an account, and ends what the old password has led to, but for the session of who asks.
+func (s *Service) replacePassword(ctx context.Context, tx transaction, c *rest.Call, a *account, hash string) (ended []string, err error) {
+	a.Password = hash
+	if err := audit(ctx, tx, audited(c, auditPassword, a.ID)); err != nil {
+		return nil, err
+	}
+	return s.shutOut(ctx, tx, a.ID, c.Identity().Session)
+}
+
+// shutOut ends a user's sessions, elevations and one-time codes; keep is the session that goes on, "" for none.
+func (s *Service) shutOut(ctx context.Context, tx transaction, user id.ID, keep string) (ended []string, err error) {
+	if err := dropCodes(ctx, tx, user); err != nil {
+		return nil, err
+	}
+	if err := lower(ctx, tx, user); err != nil {
+		return nil, err
+	}
+	return endOtherSessions(ctx, tx, user, keep)
+}
+
 // seenAs says that others see no difference.
 func (a account) seenAs(b account) bool {
 	return a.Username == b.Username && same(a.GlobalName, b.GlobalName) && same(a.Avatar, b.Avatar) &&
-		a.Flags == b.Flags && a.BotHash == b.BotHash
+		a.Flags == b.Flags && a.BotHash == b.BotHash && a.Disabled == b.Disabled
 }
 
 func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }

@@ -18,6 +18,11 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
+const (
+	auditApplicationMade auditAction = "application.created"
+	auditBotToken        auditAction = "application.token_made"
+)
+
 // application is a row of applications with its bot and owner.
 type application struct {
 	name      string
@@ -62,6 +67,9 @@ func (s *Service) createApplication(c *rest.Call, in wire.CreateApplication) (wi
 			return err
 		}
 		if err := insertApplication(ctx, tx, app); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, audited(c, auditApplicationMade, bot)); err != nil {
 			return err
 		}
 		if e, err = app.bot.entry(wire.UserCreated, c.User()); err != nil {
@@ -171,6 +179,9 @@ func (s *Service) giveToken(c *rest.Call, replace bool) (wire.BotToken, error) {
 			return err
 		}
 		if err := updateBotHash(ctx, tx, bot, hash); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, audited(c, auditBotToken, bot)); err != nil {
 			return err
 		}
 		if e, err = a.entry(wire.UserUpdated, c.User()); err != nil {

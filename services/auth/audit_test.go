@@ -61,7 +61,7 @@ func TestAudit_HasLogins(t *testing.T) {
 		_, err := b.client.Login(b.ctx, login, "wrong password")
 		b.wantField(err, "login", codeInvalidLogin)
 	}
-	want := []string{string(auditLoggedIn), string(auditLoginRefused), string(auditLoginRefused)}
+	want := []string{string(auditRegistered), string(auditLoggedIn), string(auditLoginRefused), string(auditLoginRefused)}
 	if got := b.lines(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -66,7 +67,14 @@ func (b bundle) verifier() *token.Verifier {
 	return v
 }
 
+// setup hashes passwords cheaply: under the race detector an honest hash takes a third of a second.
 func setup(t *testing.T, config Config) bundle {
+	t.Helper()
+	return setupAt(t, config, 64)
+}
+
+// setupAt is setup with as much memory for a hash as is said.
+func setupAt(t *testing.T, config Config, memoryKiB uint32) bundle {
 	t.Helper()
 	ctx := t.Context()
 	b := bundle{t: t, ctx: ctx, redis: harness.Redis(t)}
@@ -104,7 +112,12 @@ func setup(t *testing.T, config Config) bundle {
 	if config.HashWait == 0 {
 		config.HashWait = time.Minute // the race detector makes argon2 ten times slower
 	}
-	b.service = New(config, Deps{Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter})
+	sealer, err := token.NewSealer(b.keys)
+	must(err)
+	b.service = New(config, Deps{
+		Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
+	})
+	b.service.hasher.memoryKiB = memoryKiB
 	b.server = rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, ReadTimeout: time.Minute}, rest.Deps{Authenticator: b.door})
 	rest.Bind(b.server, Routes, b.service)
 	var group life.Group
@@ -150,6 +163,32 @@ func (b bundle) bot(owner *client.Client, name string) (wire.Application, string
 func (b bundle) entries(user id.ID) []bus.Entry {
 	b.t.Helper()
 	return entriesOf(b, user)
+}
+
+// got is a whole answer.
+type got struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (b bundle) do(req *http.Request) got {
+	b.t.Helper()
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	b.must(err)
+	defer func() { _ = res.Body.Close() }() // it was read to its end
+	body, err := io.ReadAll(res.Body)
+	b.must(err)
+	return got{res.StatusCode, res.Header, body}
+}
+
+// fetch gets a path outside the API, as a browser would.
+func (b bundle) fetch(path string) got {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, b.address()+path, nil)
+	b.must(err)
+	return b.do(req)
 }
 
 func (b bundle) wantField(err error, path, code string) {
@@ -318,7 +357,7 @@ func TestRegister_IsRefusedBeforeAnythingWithoutTheLog(t *testing.T) {
 
 func TestConfig_NamesEveryMistake(t *testing.T) {
 	t.Parallel()
-	err := Config{Registration: "invite", HashWait: -1, HashSlots: -1}.Validate()
+	err := Config{Registration: "sometimes", HashWait: -1, HashSlots: -1}.Validate()
 	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 3 {
 		t.Errorf("got %v, want three mistakes", err)
 	}

@@ -17,6 +17,7 @@ const (
 	usernameMin   = 2
 	usernameMax   = 32
 	globalNameMax = 32
+	bioMax        = 190
 	passwordMin   = 8
 	passwordMax   = 128
 	emailMax      = 254
@@ -28,6 +29,10 @@ const (
 	codeEmailTaken    = "EMAIL_ALREADY_REGISTERED"
 	codeInvalidLogin  = "INVALID_LOGIN"
 	codePassword      = "PASSWORD_DOES_NOT_MATCH"
+	codeTwoFactor     = "TWO_FACTOR_INVALID_CODE"
+	codeInvite        = "INVITE_CODE_INVALID"
+	codeOnce          = "ONE_TIME_CODE_INVALID"
+	codeImage         = "IMAGE_INVALID"
 	codeEmail         = "EMAIL_TYPE_INVALID_EMAIL"
 	codeUsername      = "USERNAME_INVALID_CHARACTERS"
 )
@@ -73,6 +78,21 @@ func (f *form) globalName(path string, name *string) *string {
 		f.bad(path, fault.FieldMaxLength, "Must be 32 or fewer in length.")
 	case !printable(s):
 		f.bad(path, codeUsername, "Name contains invalid characters.")
+	}
+	return &s
+}
+
+// bio trims what somebody says of themselves, which may have several lines; an empty one is none.
+func (f *form) bio(path string, bio *string) *string {
+	if bio == nil {
+		return nil
+	}
+	s := strings.TrimSpace(norm.NFC.String(*bio))
+	switch {
+	case s == "":
+		return nil
+	case utf8.RuneCountInString(s) > bioMax:
+		f.bad(path, fault.FieldMaxLength, "Must be 190 or fewer in length.")
 	}
 	return &s
 }

@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
-
-	"github.com/xcord/xcord/engine/fault"
 )
 
 // The OWASP password storage cheat sheet's parameters for argon2id: 19 MiB, two passes, one lane.
@@ -26,28 +23,28 @@ const (
 	argonKeyBytes  = 32
 )
 
-// hashWaitersMax bounds those who wait for a slot. Each holds a request's memory only; a slot takes about 30 ms, so that
-// who comes later than this would not get one in time anyway.
+// hashWaitersMax bounds those who wait for a slot, which is taken for about 30 ms.
 const hashWaitersMax = 256
 
 // errHash means that a stored hash is not one that this package wrote.
 var errHash = errors.New("stored password hash is malformed")
 
 // hasher computes argon2id, few at a time: every computation takes argonMemoryKiB and a core. Any goroutine may call it.
-// Who gets no slot within the wait is told to come back (503): a queue without a bound would take every login down
-// with it.
 type hasher struct {
-	slots   chan struct{}
-	wait    time.Duration
-	waiting atomic.Int64
-	dummy   string // verified when there is no such user, so that the answer takes as long
+	slots     *slots
+	memoryKiB uint32 // argonMemoryKiB, but for tests that are about something else
 }
 
 func newHasher(slots int, wait time.Duration) *hasher {
-	// The dummy needs a well-formed salt and key, not a secret one: the result of its verification is never used.
+	return &hasher{slots: newSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: argonMemoryKiB}
+}
+
+// dummy is verified when there is no such user, so that the answer takes as long. It needs a well-formed salt and key, not a secret
+// one: the result of its verification is never used.
+func (h *hasher) dummy() string {
 	key := base64.RawStdEncoding.EncodeToString(make([]byte, argonKeyBytes))
 	salt := base64.RawStdEncoding.EncodeToString(make([]byte, argonSaltBytes))
-	return &hasher{slots: make(chan struct{}, slots), wait: wait, dummy: phc(argonMemoryKiB, argonTime, argonThreads, salt, key)}
+	return phc(h.memoryKiB, argonTime, argonThreads, salt, key)
 }
 
 func phc(memory uint32, passes uint32, threads uint8, salt, key string) string {
@@ -56,16 +53,17 @@ func phc(memory uint32, passes uint32, threads uint8, salt, key string) string {
 
 // hash returns the PHC string of a password.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	release, err := h.acquire(ctx)
+	release, err := h.slots.take(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer release()
 	salt := make([]byte, argonSaltBytes)
 	_, _ = rand.Read(salt) // never fails
-	key := argon2.IDKey(normal(password), salt, argonTime, argonMemoryKiB, argonThreads, argonKeyBytes)
+	hashesTotal.Inc()
+	key := argon2.IDKey(normal(password), salt, argonTime, h.memoryKiB, argonThreads, argonKeyBytes)
 	enc := base64.RawStdEncoding
-	return phc(argonMemoryKiB, argonTime, argonThreads, enc.EncodeToString(salt), enc.EncodeToString(key)), nil
+	return phc(h.memoryKiB, argonTime, argonThreads, enc.EncodeToString(salt), enc.EncodeToString(key)), nil
 }
 
 // verify says whether password belongs to the stored hash, and whether the hash was made with other parameters than
@@ -73,54 +71,26 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale bool, err error) {
 	known := stored != ""
 	if !known {
-		stored = h.dummy
+		stored = h.dummy()
 	}
 	p, err := parsePHC(stored)
 	if err != nil {
 		return false, false, err
 	}
-	release, err := h.acquire(ctx)
+	release, err := h.slots.take(ctx)
 	if err != nil {
 		return false, false, err
 	}
 	defer release()
+	hashesTotal.Inc()
 	key := argon2.IDKey(normal(password), p.salt, p.passes, p.memory, p.threads, uint32(len(p.key)))
 	ok = subtle.ConstantTimeCompare(key, p.key) == 1 && known
-	stale = p.memory != argonMemoryKiB || p.passes != argonTime || p.threads != argonThreads
+	stale = p.memory != h.memoryKiB || p.passes != argonTime || p.threads != argonThreads
 	return ok, stale, nil
 }
 
 // normal makes one password of what different keyboards send for the same characters (NIST SP 800-63B).
 func normal(password string) []byte { return norm.NFKC.Bytes([]byte(password)) }
-
-func (h *hasher) acquire(ctx context.Context) (release func(), err error) {
-	release = func() { <-h.slots }
-	select {
-	case h.slots <- struct{}{}:
-		return release, nil
-	default:
-	}
-	if h.waiting.Add(1) > hashWaitersMax {
-		h.waiting.Add(-1)
-		return nil, h.overloaded()
-	}
-	defer h.waiting.Add(-1)
-	timer := time.NewTimer(h.wait)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-		return release, nil
-	case <-timer.C:
-		return nil, h.overloaded()
-	case <-ctx.Done():
-		return nil, fault.Unavailable(ctx.Err(), 0)
-	}
-}
-
-func (h *hasher) overloaded() error {
-	hashRefused.Inc()
-	return fault.New(fault.Overloaded)
-}
 
 type parameters struct {
 	memory, passes uint32

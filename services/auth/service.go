@@ -1,6 +1,12 @@
-// Package auth is accounts: who somebody is and how they prove it. It keeps people, bots and applications, passwords, login
-// sessions and their refresh tokens, and mints access tokens. It does not check tokens on requests (every process does that
-// by itself, with engine/identity), and it does not know guilds.
+// Package auth is accounts: who somebody is and how they prove it. It keeps people, bots and applications, passwords, second
+// factors, avatars, login sessions and their refresh tokens, and mints access tokens; it says who may register and who is an
+// administrator, and keeps the audit log. It does not check tokens on requests (every process does that by itself, with
+// engine/identity), and of guilds it knows no more than who owns one.
+//
+// # One at a time
+//
+// Whatever changes an account, its second factor, sessions or codes locks the account's row first. So a login that was judged by an old
+// password is noticed, and a code is used once.
 //
 // # Sessions
 //
@@ -23,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"time"
@@ -44,21 +51,14 @@ var (
 	refreshRepeated = metrics.NewCounter(`xcord_auth_refreshes_total{result="repeated"}`)
 	refreshReused   = metrics.NewCounter(`xcord_auth_refreshes_total{result="reused"}`)
 	refreshRefused  = metrics.NewCounter(`xcord_auth_refreshes_total{result="refused"}`)
+	hashesTotal     = metrics.NewCounter(`xcord_auth_hashes_total`)
 	hashRefused     = metrics.NewCounter(`xcord_auth_hash_refused_total`)
-)
-
-// Registration says who may make an account.
-type Registration string
-
-// The modes of registration. Registration by invite codes is not there yet, and Validate refuses it.
-const (
-	RegistrationOpen   Registration = "open"
-	RegistrationClosed Registration = "closed"
+	pictureRefused  = metrics.NewCounter(`xcord_auth_picture_refused_total`)
 )
 
 // Config of the service. The zero value is the default.
 type Config struct {
-	Registration Registration // default open
+	Registration Registration // default RegistrationLocal
 
 	// RefreshTTL is how long a session lives without being refreshed; default 30 days.
 	RefreshTTL time.Duration
@@ -80,7 +80,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.Registration == "" {
-		c.Registration = RegistrationOpen
+		c.Registration = RegistrationLocal
 	}
 	if c.RefreshTTL == 0 {
 		c.RefreshTTL = 30 * 24 * time.Hour
@@ -110,11 +110,9 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var errs []error
 	switch c.Registration {
-	case "", RegistrationOpen, RegistrationClosed:
-	case "invite":
-		errs = append(errs, errors.New(`auth: registration by invite is not there yet; choose "open" or "closed"`))
+	case "", RegistrationOpen, RegistrationInvite, RegistrationClosed, RegistrationLocal:
 	default:
-		errs = append(errs, fmt.Errorf(`auth: registration %q: choose "open" or "closed"`, c.Registration))
+		errs = append(errs, fmt.Errorf(`auth: registration %q is none of open, invite, closed, local`, c.Registration))
 	}
 	if c.RefreshTTL < 0 || c.RefreshGrace < 0 || c.HashWait < 0 {
 		errs = append(errs, errors.New("auth: durations must not be negative"))
@@ -135,6 +133,8 @@ type Deps struct {
 	Pool   *Pool
 	IDs    *postgres.IDs
 	Minter *token.Minter
+	Roster *roster.Roster
+	Sealer *token.Sealer
 	// Limiter counts wrong passwords; nil: nothing is limited.
 	Limiter *limit.Limiter
 }
@@ -148,28 +148,37 @@ type Service struct {
 	guesses guesses
 	untold  chan struct{} // has one element when the end of a session is to be announced soon
 
+	pictures  *slots
+	setupCode string // of the setup link; "" when there is an administrator. Written by Start
+
 	on    life.Switch
 	loops life.Loops
 }
 
 // New makes the service. It does no I/O. It panics when something of deps is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Door == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil {
-		panic("BUG: auth needs Door, Outbox, Pool, IDs and Minter")
+	if deps.Door == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil || deps.Roster == nil ||
+		deps.Sealer == nil {
+		panic("BUG: auth needs Door, Outbox, Pool, IDs, Minter, Roster and Sealer")
 	}
 	config = config.withDefaults()
 	return &Service{
 		config: config, deps: deps, store: store{deps.Pool},
 		hasher: newHasher(config.HashSlots, config.HashWait), guesses: newGuesses(config, deps.Limiter),
-		untold: make(chan struct{}, 1),
+		untold:   make(chan struct{}, 1),
+		pictures: newSlots(pictureSlots, pictureWait, pictureWaitersMax, pictureRefused),
 	}
 }
 
-// Start begins to sweep up dead sessions, and to announce those that have ended and were not announced.
-func (s *Service) Start(context.Context) error {
+// Start makes the setup link, if there is no administrator, and begins to sweep up what is dead, and to announce sessions that have
+// ended and were not announced.
+func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
 		if err := s.config.Validate(); err != nil {
 			return err
+		}
+		if err := s.offerSetup(ctx); err != nil {
+			return fmt.Errorf("start auth: %w", err)
 		}
 		s.loops.Go("auth sweep", s.sweep)
 		s.loops.Go("auth announcements", s.announcements)
@@ -186,13 +195,16 @@ func (s *Service) Failed() <-chan error { return s.loops.Failed() }
 // sweepEvery: dead sessions harm nobody, so this need only keep up with logins.
 const sweepEvery = time.Hour
 
-// sweep deletes sessions that can no longer be refreshed.
+// sweep deletes sessions that can no longer be refreshed, and codes that are too old.
 func (s *Service) sweep(ctx context.Context) error {
 	for {
 		pause := time.NewTimer(sweepEvery/2 + rand.N(sweepEvery))
 		select {
 		case <-pause.C:
 			s.store.sweep(ctx)
+			if err := s.store.sweepCodes(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("old codes were not swept", "err", err)
+			}
 		case <-ctx.Done():
 			pause.Stop()
 			return nil

@@ -494,7 +494,7 @@ func TestBot_CanRenameItself(t *testing.T) {
 func TestLogin_TooManyAreToldToComeBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{HashSlots: 1, HashWait: time.Nanosecond})
-	release, err := b.service.hasher.acquire(b.ctx)
+	release, err := b.service.hasher.slots.take(b.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,13 +51,15 @@ func (s store) change(ctx context.Context, do func(context.Context, transaction)
 }
 
 const selectAccount = `
-select u.id, u.version, u.bot, u.username, u.global_name, u.email, u.avatar, u.flags, coalesce(u.password, ''),
-       coalesce(a.token_hash, '')
+select u.id, u.version, u.bot, u.username, u.global_name, u.email, u.avatar, u.bio, u.flags, coalesce(u.password, ''),
+       coalesce(a.token_hash, ''), u.admin, u.disabled_at is not null,
+       exists (select from totp where totp."user" = u.id and totp.confirmed_at is not null)
 from users u left join applications a on a.id = u.id `
 
 func scanAccount(row pgx.Row) (account, error) {
 	var a account
-	err := row.Scan(&a.ID, &a.Version, &a.Bot, &a.Username, &a.GlobalName, &a.Email, &a.Avatar, &a.Flags, &a.Password, &a.BotHash)
+	err := row.Scan(&a.ID, &a.Version, &a.Bot, &a.Username, &a.GlobalName, &a.Email, &a.Avatar, &a.Bio, &a.Flags, &a.Password,
+		&a.BotHash, &a.Admin, &a.Disabled, &a.MFA)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account{}, fault.New(fault.UnknownUser)
 	}
@@ -127,11 +129,12 @@ func lockAccount(ctx context.Context, tx transaction, user id.ID) (account, erro
 }
 
 const insertUser = `
-insert into users (id, version, bot, username, username_key, global_name, email, email_key, flags, password)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, nullif($10, ''))`
+insert into users (id, version, bot, username, username_key, global_name, email, email_key, flags, password, admin)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, nullif($10, ''), $11)`
 
 func (a account) row() []any {
-	return []any{int64(a.ID), a.Version, a.Bot, a.Username, fold(a.Username), a.GlobalName, a.Email, a.emailKey(), a.Flags, a.Password}
+	return []any{int64(a.ID), a.Version, a.Bot, a.Username, fold(a.Username), a.GlobalName, a.Email, a.emailKey(), a.Flags, a.Password,
+		a.Admin}
 }
 
 func insertAccount(ctx context.Context, tx transaction, a account) error {
@@ -148,12 +151,22 @@ func insertAccountIfFree(ctx context.Context, tx transaction, a account) (bool, 
 }
 
 const updateUser = `
-update users set version = $2, username = $3, username_key = $4, global_name = $5, avatar = $6, flags = $7,
-                 password = nullif($8, '')
+update users set version = $2, username = $3, username_key = $4, global_name = $5, email = $6, email_key = $7, avatar = $8, bio = $9,
+                 flags = $10, password = nullif($11, ''), admin = $12,
+                 disabled_at = case when $13 then coalesce(disabled_at, now()) end
 where id = $1`
 
 func updateAccount(ctx context.Context, tx transaction, a account) error {
-	_, err := tx.Exec(ctx, updateUser, int64(a.ID), a.Version, a.Username, fold(a.Username), a.GlobalName, a.Avatar, a.Flags, a.Password)
+	_, err := tx.Exec(ctx, updateUser, int64(a.ID), a.Version, a.Username, fold(a.Username), a.GlobalName, a.Email, a.emailKey(),
+		a.Avatar, a.Bio, a.Flags, a.Password, a.Admin, a.Disabled)
+	return err
+}
+
+const deleteUser = `delete from users where id = $1`
+
+// deleteAccount takes along all that hangs on it: sessions, codes, the second factor, the picture; and of a bot the application.
+func deleteAccount(ctx context.Context, tx transaction, user id.ID) error {
+	_, err := tx.Exec(ctx, deleteUser, int64(user))
 	return err
 }
 

@@ -14,16 +14,22 @@ import (
 	"github.com/xcord/xcord/services/messaging"
 )
 
-// The tool against a node: what Postgres refuses is listed, shown, replayed when the cause is mended, and dropped.
-func TestDLQ_ListsShowsReplaysAndDrops(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	dir, err := os.MkdirTemp("", "xcord-dlq-") // t.TempDir is too long for a socket
+// socketPath is a place for an admin socket.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "xcord-") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what stays is in the way of nobody
-	w.settings.AdminSocket = filepath.Join(dir, "admin.sock")
+	return filepath.Join(dir, "admin.sock")
+}
+
+// The tool against a node: what Postgres refuses is listed, shown, replayed when the cause is mended, and dropped.
+func TestDLQ_ListsShowsReplaysAndDrops(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.settings.AdminSocket = socketPath(t)
 	w.node = w.start(t, w.settings)
 	w.url = "http://" + w.node.Addr()
 	if info, err := os.Stat(w.settings.AdminSocket); err != nil || info.Mode().Perm() != 0o600 {
@@ -126,7 +132,7 @@ func TestDLQ_ListsShowsReplaysAndDrops(t *testing.T) {
 		}
 		return nil
 	})
-	for _, name := range []string{"xcord_bus_dead_letters_total ", "xcord_bus_dead_letters_replayed_total ", "xcord_bus_dead_letters_dropped_total ", "xcord_bus_lost_entries_total "} {
+	for _, name := range []string{"xcord_bus_dead_letters_total ", "xcord_bus_dead_letters_replayed_total ", "xcord_bus_dead_letters_dropped_total ", "xcord_stream_lost_entries_total "} {
 		if !strings.Contains(gauge, name) {
 			t.Errorf("no metric %s", name)
 		}

@@ -3,7 +3,9 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -201,6 +203,110 @@ func (m *machine) checkpoint(t *testing.T, g *client.Gateway, resumed int64) {
 			err = errors.New("no checkpoint was written")
 		}
 		return err
+	})
+}
+
+// TestResume_SurvivesAStop: a gateway stops amid a stream of posts. Its sessions are told so, one after the other, and go on with another
+// gateway; each client gets exactly what is in the channel.
+func TestResume_SurvivesAStop(t *testing.T) {
+	t.Parallel()
+	w := single(t)
+	second := w.settings
+	second.Services, second.DrainTime = []string{node.Gateway}, 200*time.Millisecond
+	second.UpstreamAuth, second.UpstreamGuilds, second.UpstreamMessaging = []string{w.node.Addr()}, []string{w.node.Addr()}, []string{w.node.Addr()}
+	stopping := w.start(t, second)
+	ada, bob := w.register(t, "ada"), w.register(t, "bob")
+	_, channel := ada.guild(t, "first")
+	ada.invite(t, channel, bob)
+	const clients, posts = 12, 60
+	var gateways []*client.Gateway
+	for range clients {
+		// The first connection is to the one that stops, and the client is told to come back to it: there is nobody, so it asks around.
+		g := bob.connect(t, client.GatewayConfig{URL: "http://" + stopping.Addr()})
+		await(t, g, "GUILD_CREATE", nil)
+		state := g.Detach()
+		g = bob.connect(t, client.GatewayConfig{Resume: &state})
+		if g.Stats().Resumed != 1 {
+			t.Fatalf("%+v", g.Stats())
+		}
+		gateways = append(gateways, g)
+	}
+	var sent []id.ID
+	var stop sync.WaitGroup
+	for i := range posts {
+		if i == posts/3 {
+			stop.Go(stopping.Stop)
+		}
+		sent = append(sent, ada.say(t, channel, fmt.Sprint(i)).ID)
+	}
+	stop.Wait()
+	sent = append(sent, ada.say(t, channel, "last").ID)
+	for i, g := range gateways {
+		got, _ := read(t, g, sent[len(sent)-1])
+		if diff := cmp.Diff(sent, got); diff != "" {
+			t.Errorf("client %d: sent and received differ: %s", i, diff)
+		}
+		if stats := g.Stats(); stats.Gaps != 0 || stats.Identifies != 0 || stats.Invalid != 0 || stats.Resumed != 2 {
+			t.Errorf("client %d: %+v", i, stats)
+		}
+	}
+}
+
+// TestResume_TellsWhoChangedMeanwhile: after RESUMED a client is told of who came and who went while it was away, on the gateway where it was as
+// on another one.
+func TestResume_TellsWhoChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w, other := pair(t)
+	ada, bob, eve := w.register(t, "ada"), w.register(t, "bob"), w.register(t, "eve")
+	_, channel := ada.guild(t, "first")
+	ada.invite(t, channel, bob, eve)
+	for name, url := range map[string]string{"the same gateway": w.url, "another": other} {
+		leaving := bob.connect(t, client.GatewayConfig{URL: w.url})
+		g := ada.connect(t, client.GatewayConfig{URL: w.url})
+		await(t, g, "GUILD_CREATE", nil)
+		state := g.Detach()
+		leaving.Close() // which ends the session, so that bob is seen to be gone
+		coming := eve.connect(t, client.GatewayConfig{URL: w.url})
+		for _, status := range []string{"idle", "dnd"} {
+			if err := coming.Send(wire.OpPresenceUpdate, map[string]any{"status": status}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.shows(t, map[id.ID]string{bob.id: "", eve.id: "dnd"})
+		g = ada.connect(t, client.GatewayConfig{URL: url, Resume: &state})
+		last := map[id.ID]string{} // a gateway may hear of the latest change a moment later, and tells it live
+		for last[bob.id] != "offline" || last[eve.id] != "dnd" {
+			p, _ := client.As[wire.Presence](await(t, g, "PRESENCE_UPDATE", nil), "PRESENCE_UPDATE")
+			last[p.User.ID] = p.Status
+		}
+		if stats := g.Stats(); stats.Identifies != 0 {
+			t.Errorf("on %s: %+v", name, stats)
+		}
+		g.Close()
+		coming.Close()
+		w.shows(t, map[id.ID]string{ada.id: "", eve.id: ""})
+	}
+}
+
+// shows waits until the users show like this; "" is offline.
+func (w *world) shows(t *testing.T, want map[id.ID]string) {
+	t.Helper()
+	c, err := redis.Open(t.Context(), redis.Config{URL: w.redis.AdminURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, func() error {
+		got, err := c.Do(t.Context(), c.B().Hgetall().Key("presence:{p}:statuses").Build()).AsStrMap()
+		if err != nil {
+			return err
+		}
+		for user, status := range want {
+			if got[user.String()] != status {
+				return fmt.Errorf("%s is %q, want %q", user, got[user.String()], status)
+			}
+		}
+		return nil
 	})
 }
 

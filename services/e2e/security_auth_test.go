@@ -365,7 +365,7 @@ func TestSecurity_jwt_key_rotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fresh wire.LoggedIn
+	var fresh wire.LoginAnswer
 	eventually(t, func() error {
 		if fresh, err = ada.Login(t.Context(), ada.name, password); err == nil && kidOf(fresh.Token) != kid {
 			err = errors.New("tokens are signed with the old key")
@@ -530,7 +530,7 @@ func TestSecurity_session_revoke_ws(t *testing.T) {
 			}
 			mine, _ := w.identified(t, ada.token)
 			began := time.Now()
-			if err := revoke(t, ada, in); err != nil {
+			if err := revoke(t, ada, *in.LoggedIn); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range sockets {

@@ -29,6 +29,7 @@ var (
 	resumeUnknown   = metrics.NewCounter(`xcord_gateway_resumes_total{result="unknown"}`)
 	resumeLost      = metrics.NewCounter(`xcord_gateway_resumes_total{result="lost"}`)
 	resumeFuture    = metrics.NewCounter(`xcord_gateway_resumes_total{result="future"}`)
+	turnsMissed     = metrics.NewCounter(`xcord_gateway_turns_missed_total`)
 	attachRetries   = metrics.NewCounter(`xcord_gateway_attach_retries_total`)
 	attachTime      = metrics.NewPrometheusHistogram(`xcord_gateway_attach_seconds`)
 )
@@ -40,14 +41,34 @@ const (
 	attachTries = 8
 	// looksMax is how many guilds are read at once for one session.
 	looksMax = 8
-	// replayMax bounds what one resume may replay (DESIGN.md section 1, rule 3).
+	// replayMax bounds what one resume may replay (DESIGN.md section 1, rule 3). What it takes to count them, over all that the ring holds,
+	// is some milliseconds.
 	replayMax = 20_000
 )
 
+// turn waits until not too many others begin or are resumed. What is done then has its own time.
+func (s *Service) turn(ctx context.Context) (bounded context.Context, done func(), err error) {
+	patience := time.NewTimer(3 * s.cfg.StartTimeout)
+	defer patience.Stop()
+	select {
+	case s.turns <- struct{}{}:
+	case <-patience.C:
+		turnsMissed.Inc()
+		return nil, nil, fault.Unavailable(errors.New("too many sessions begin at the same time"), time.Second)
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	return bounded, func() { cancel(); <-s.turns }, nil
+}
+
 // Identify begins a new session.
 func (s *Service) Identify(ctx context.Context, sub *session.Session, in session.Identify) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
-	defer cancel()
+	ctx, done, err := s.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	who, err := s.deps.Door.Identify(ctx, in.Token)
 	if err != nil {
 		return err
@@ -70,7 +91,10 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
-			First: func(ctx context.Context, emit session.Emit) error { return s.welcome(ctx, emit, r, in, at) },
+			First: func(ctx context.Context, emit session.Emit) error {
+				r.told = true
+				return s.welcome(ctx, emit, r, in, at)
+			},
 		}
 	})
 	if err != nil {
@@ -142,8 +166,11 @@ func (s *Service) painter(r *record) painter {
 
 // Resume goes on with a session where its client left off.
 func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resume) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
-	defer cancel()
+	ctx, done, err := s.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	who, err := s.deps.Door.Identify(ctx, in.Token)
 	if err != nil {
 		return err
@@ -174,6 +201,7 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	case err != nil:
 		return err
 	}
+	r.told = false
 	if err := s.secure(ctx, r, place); err != nil {
 		return err
 	}
@@ -186,7 +214,7 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place, Records: records,
 			Body: paint.steps(nil, at.guilds),
-			Last: s.people.presencesAfter(r.user, at.all(), paint.presences),
+			Last: s.people.presencesAfter(r, at.all(), paint.presences),
 		}
 	})
 	if errors.Is(err, session.ErrLost) {
@@ -208,7 +236,7 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 	}
 	elsewhere := r.trail.Restored()
 	if elsewhere {
-		if err := s.meet(ctx, from.Point); err != nil {
+		if err := s.reach(ctx, from.Point); err != nil {
 			return from.Place, err
 		}
 	}
@@ -232,19 +260,6 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 		return place, session.ErrLost
 	}
 	return place, nil
-}
-
-// meet brings this gateway to where a session is that began elsewhere: forward to what the client may have got there, and back to
-// the place from which that is counted.
-func (s *Service) meet(ctx context.Context, from hub.Point) error {
-	last, err := s.deps.Log.Last(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.deps.Tail.WaitFor(ctx, last); err != nil {
-		return err
-	}
-	return s.reach(ctx, from)
 }
 
 // forsake gives up a session that could not begin.
@@ -501,6 +516,7 @@ func (s *Service) Detach(sub *session.Session, resumable bool) {
 // leave writes down where a session stands to which nothing more is sent. Whoever claims it waits for the connection to be done, and
 // writes after it; one that has been given away or has ended is refused by Redis or by the saver.
 func (s *Service) leave(r *record) {
+	s.tellPresences(r)
 	r.trail.Stand()
 	if c := r.trail.Checkpoint(); c != nil {
 		e := s.keep(r, c)
@@ -508,6 +524,13 @@ func (s *Service) leave(r *record) {
 		s.saver.put(e)
 	} else {
 		s.saver.forgive(r)
+	}
+}
+
+// tellPresences notes up to when a session has been told presences, unless there are some from before that it has not been told yet.
+func (s *Service) tellPresences(r *record) {
+	if r.told {
+		r.presence = s.deps.Presence.Latest()
 	}
 }
 

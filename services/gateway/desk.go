@@ -18,6 +18,10 @@ type record struct {
 	user  id.ID
 	shape shape
 	trail *session.Trail // the owner's writer's own
+	// presence is up to when the client has been told presences, and told whether the present connection has been told what it missed.
+	// They belong to who has the trail.
+	presence int64
+	told     bool
 
 	// The saver guards what follows.
 	kept  *hub.View // the view that Redis has
@@ -124,6 +128,21 @@ func (d *desk) of(s *session.Session) *record {
 		return r
 	}
 	return nil
+}
+
+// clear forgets all sessions. Those that were open show for a while, until their clients have begun anew.
+func (d *desk) clear(now time.Time) (ended []*record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.records {
+		ended = append(ended, r)
+		if r.owner != nil {
+			d.let(r, now)
+		}
+	}
+	clear(d.records)
+	clear(d.owned)
+	return ended
 }
 
 // said is what the client says of itself, and the login that it says it with.

@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
@@ -29,6 +32,9 @@ var (
 // peer may be gone already. Beyond it the session is claimed all the same, from the checkpoint that is there.
 const releaseWait = 3 * time.Second
 
+// leaveTimeout is how long a stop waits for one checkpoint. Without it, the one that is there is as right.
+const leaveTimeout = 2 * time.Second
+
 // kept is a session as it stands in Redis, but for the view at the first mark.
 type kept struct {
 	Epoch   string          `json:"epoch"`
@@ -41,6 +47,8 @@ type kept struct {
 	Status  presence.Status `json:"status"`
 	// Gateway is who wrote this: its note says up to where the view of the last mark is known.
 	Gateway string `json:"gateway"`
+	// Presence is up to when presences had been told when this was written.
+	Presence int64 `json:"presence"`
 	keptMark
 	Behind []keptMark `json:"behind,omitempty"`
 }
@@ -73,8 +81,8 @@ func (k keptMark) mark(view *hub.View) (m session.Mark, err error) {
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
 	status, login := s.desk.said(r)
 	k := kept{
-		Epoch: s.epoch, User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
-		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), keptMark: keepMark(c[0]),
+		Epoch: s.deps.Tail.Epoch(), User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
+		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), Presence: r.presence, keptMark: keepMark(c[0]),
 	}
 	for i, m := range c[1:] {
 		behind := keepMark(m)
@@ -98,7 +106,7 @@ func parse(name string, c resume.Checkpoint, known bus.Position) (*record, error
 		return nil, err
 	}
 	r := &record{
-		id: name, user: k.User, login: k.Login, status: k.Status, kept: view,
+		id: name, user: k.User, login: k.Login, status: k.Status, kept: view, presence: k.Presence,
 		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
 	}
 	var marks session.Checkpoint
@@ -127,7 +135,21 @@ func (s *Service) Position() bus.Position { return s.core.position() }
 // Checkpoint takes down from where an open session could go on elsewhere.
 func (s *Service) Checkpoint(sub *session.Session, c session.Checkpoint) {
 	if r := s.desk.of(sub); r != nil {
+		s.tellPresences(r)
 		s.saver.put(s.keep(r, c))
+	}
+}
+
+// Leave writes down where a session stands, of which the client is then told to reconnect: wherever it comes, it is expected.
+func (s *Service) Leave(ctx context.Context, sub *session.Session, c session.Checkpoint) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	r := s.desk.of(sub)
+	if r == nil || c == nil {
+		return
+	}
+	if err := s.saver.sync(ctx, s.keep(r, c)); err != nil && ctx.Err() == nil {
+		slog.Warn("a session is left with an older checkpoint", "session", r.id, "err", err)
 	}
 }
 
@@ -150,31 +172,30 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if len(name) != sessionIDLen || s.saver.ending(name) {
 		return session.ErrInvalid
 	}
+	l, err := s.findLeft(ctx, name)
+	if err != nil {
+		return err
+	}
+	if l.state.User != user || l.state.Epoch != l.epoch || l.epoch == "" {
+		return session.ErrInvalid
+	}
+	// Its gateway may have been dead when the login ended, and could not end the session.
+	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
+		return session.ErrInvalid
+	}
+	// The note is of whom the session belongs to, and from before the claim: of a session that it has lost, a gateway's later notes
+	// know nothing.
+	var known bus.Position
+	if l.owner == l.state.Gateway {
+		if known, err = s.knownTo(ctx, l.owner); err != nil {
+			return err
+		}
+	}
 	store := s.deps.Resume
-	owner, state, ok, err := store.Find(ctx, name)
-	if err != nil {
-		return err
+	if l.owner != store.Gateway() {
+		s.demand(ctx, l.owner, name, seq)
 	}
-	var k kept
-	if !ok || json.Unmarshal(state, &k) != nil || k.User != user {
-		return session.ErrInvalid
-	}
-	epoch, err := s.deps.Log.Epoch(ctx)
-	if err != nil {
-		return err
-	}
-	if k.Epoch != epoch || epoch == "" {
-		return session.ErrInvalid
-	}
-	// Before the claim: what the other one notes after it, the checkpoint may not have any more.
-	known, err := s.knownTo(ctx, k.Gateway)
-	if err != nil {
-		return err
-	}
-	if owner != store.Gateway() {
-		s.demand(ctx, owner, name, seq)
-	}
-	c, ok, err := store.Claim(ctx, name, owner)
+	c, ok, err := store.Claim(ctx, name, l.owner)
 	if err != nil {
 		return err
 	}
@@ -186,9 +207,38 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 		slog.Warn("a session that was left behind cannot be read", "session", name, "err", err)
 		return session.ErrInvalid
 	}
+	// What the client has, it has got before it came here.
+	if err := s.deps.Tail.WaitFor(ctx, l.last); err != nil {
+		return err
+	}
 	s.desk.adopt(r, s.cfg.Now())
 	adoptedTotal.Inc()
 	return nil
+}
+
+// left is a session that is not here, and the log as it is when its client comes.
+type left struct {
+	owner string
+	state kept
+	epoch string
+	last  bus.Position
+}
+
+// findLeft reads it all at the same time. It answers session.ErrInvalid when there is nothing.
+func (s *Service) findLeft(ctx context.Context, name string) (l left, err error) {
+	var state []byte
+	ok := false
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.Go(func() (err error) { l.owner, state, ok, err = s.deps.Resume.Find(ctx, name); return err })
+	reads.Go(func() (err error) { l.epoch, err = s.deps.Log.Epoch(ctx); return err })
+	reads.Go(func() (err error) { l.last, err = s.deps.Log.Last(ctx); return err })
+	if err := reads.Wait(); err != nil {
+		return l, err
+	}
+	if !ok || json.Unmarshal(state, &l.state) != nil {
+		return l, session.ErrInvalid
+	}
+	return l, nil
 }
 
 // knownTo is up to where all changes of views are in the checkpoints that a gateway has written. Whoever asks at the same time shares
@@ -237,15 +287,36 @@ const listenPoll = 5 * time.Millisecond
 type letters struct {
 	demands chan handover
 
-	mu    sync.Mutex // guards waits
+	mu    sync.Mutex // guards what follows
 	waits map[string]chan struct{}
+	// silent are gateways that are dead or stuck, and since when: each of their sessions comes, and need not find that out anew.
+	silent map[string]time.Time
 }
+
+// silentFor is how long a gateway that did not answer is not asked again.
+const silentFor = 10 * time.Second
 
 // demandsMax bounds the demands that wait. What is more is not answered, and claimed after releaseWait.
 const demandsMax = 4096
 
 func newLetters() *letters {
-	return &letters{demands: make(chan handover, demandsMax), waits: map[string]chan struct{}{}}
+	return &letters{demands: make(chan handover, demandsMax), waits: map[string]chan struct{}{}, silent: map[string]time.Time{}}
+}
+
+// hush notes that a gateway does not answer.
+func (l *letters) hush(gateway string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.silent, func(_ string, since time.Time) bool { return time.Since(since) > silentFor })
+	l.silent[gateway] = time.Now()
+}
+
+// hushed says whether a gateway has just not answered.
+func (l *letters) hushed(gateway string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since, ok := l.silent[gateway]
+	return ok && time.Since(since) < silentFor
 }
 
 // receive is called by the goroutine that reads the connection and does not block.
@@ -272,6 +343,9 @@ func (l *letters) receive(body []byte) {
 // demand tells a gateway to let a session go, and waits until it has or is seen to be dead. When neither happens in time, the claim
 // takes the session from it.
 func (s *Service) demand(ctx context.Context, owner, name string, seq int64) {
+	if s.letters.hushed(owner) {
+		return
+	}
 	answered := make(chan struct{})
 	s.letters.mu.Lock()
 	s.letters.waits[name] = answered // there is one at a time, see adopt
@@ -283,7 +357,11 @@ func (s *Service) demand(ctx context.Context, owner, name string, seq int64) {
 	}()
 	demand := handover{Session: name, From: s.deps.Resume.Gateway(), Seq: seq}
 	listeners, err := s.deps.Log.Tell(ctx, gatewayTopic(owner), encode(demand))
-	if err != nil || listeners == 0 {
+	if err != nil {
+		return
+	}
+	if listeners == 0 {
+		s.letters.hush(owner)
 		return
 	}
 	timeout := time.NewTimer(releaseWait)
@@ -291,6 +369,7 @@ func (s *Service) demand(ctx context.Context, owner, name string, seq int64) {
 	select {
 	case <-answered:
 	case <-timeout.C:
+		s.letters.hush(owner)
 		slog.Warn("a gateway does not let a session go", "session", name, "gateway", owner)
 	case <-ctx.Done():
 	}

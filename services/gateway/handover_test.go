@@ -4,11 +4,13 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/fasthttp/websocket"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/identity"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -94,6 +96,32 @@ func TestGateway_LeavesNothingOfAnEndedLogin(t *testing.T) {
 		t.Error("the session was resumed where it had been")
 	}
 	b.refusesElsewhere(s)
+}
+
+// TestGateway_RefusesWhatALoginHasLeftBehind: its gateway was dead when the login ended. Neither its own token nor one of the user's that
+// stands can go on with the session, on a gateway that heard of the end as on one that began later.
+func TestGateway_RefusesWhatALoginHasLeftBehind(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.flush()
+	b.abandon()
+	heard := b.another(Config{})
+	if err := heard.door.Revoke(t.Context(), identity.Revoked{User: alice, Session: "login-" + alice.String()}); err != nil {
+		t.Fatal(err)
+	}
+	for name, gateway := range map[string]*bundle{"heard of it": heard, "began later": b.another(Config{})} {
+		if got := gateway.resume(alice, s, s.seq).closed(); got != int(wire.CloseAuthenticationFailed) {
+			t.Errorf("one that %s closed the ended login with %d", name, got)
+		}
+		other := gateway.dial("/?v=10&encoding=json")
+		standing := gateway.minter.Mint(token.Claims{User: alice, Session: "standing", TTL: time.Minute})
+		other.send(wire.OpResume, wire.Resume{Token: standing, SessionID: s.session, Seq: s.seq})
+		if other.resumed() {
+			t.Errorf("one that %s lets another login go on", name)
+		}
+	}
 }
 
 // TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees, and the gateway was killed before it

@@ -4,7 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
@@ -13,12 +14,10 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
-const (
-	// reachBatch is how many entries are read at once, backwards.
-	reachBatch = 1000
-	// reachTime is how long one session may read for (DESIGN.md section 1, rule 3). What it has read stays for the others.
-	reachTime = time.Second
-)
+var pastEntries = metrics.NewCounter(`xcord_gateway_past_entries_total`)
+
+// reachBatch is how many entries are read at once, backwards.
+const reachBatch = 1000
 
 // begin says where the tail began: behind it, the rings have everything.
 func (c *core) begin(floor bus.Position) {
@@ -43,7 +42,8 @@ func (c *core) extend(floor, through bus.Position, events []hub.Record[[]*hub.Ev
 }
 
 // reach brings the rings back to a place from before this gateway began, from the log. It is read once for all sessions: each
-// goes on where the one before it stopped. It answers session.ErrLost when the log or the rings do not reach back so far.
+// goes on where the one before it stopped. It answers session.ErrLost when the log or the rings do not reach back so far: what the rings
+// hold bounds what is read.
 func (s *Service) reach(ctx context.Context, p hub.Point) error {
 	select {
 	case s.reaching <- struct{}{}:
@@ -51,19 +51,19 @@ func (s *Service) reach(ctx context.Context, p hub.Point) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	deadline := time.Now().Add(reachTime)
-	for read := 0; ; read += reachBatch {
+	for {
 		floor := s.core.floor()
 		if !p.Less(hub.Behind(floor)) {
 			return nil
 		}
-		if p.Pos.IsZero() || read >= replayMax || time.Now().After(deadline) {
+		if p.Pos.IsZero() {
 			return session.ErrLost
 		}
 		entries, oldest, err := s.deps.Log.ReadBack(ctx, p.Pos, floor, reachBatch)
 		if err != nil {
 			return err
 		}
+		pastEntries.Add(len(entries))
 		if oldest.IsZero() {
 			return session.ErrLost // the place itself is an entry, which is not there any more
 		}

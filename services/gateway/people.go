@@ -3,9 +3,13 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/presence"
@@ -28,9 +32,13 @@ type people struct {
 	roster   *roster.Roster
 	presence *presence.Presence
 	now      func() time.Time
+	// margin is how long before a gateway last knew where a client stood, the client may have stopped to get presences: two and a half
+	// heartbeats. What it gets twice does no harm.
+	margin time.Duration
 
-	mu    sync.Mutex // guards lists, held for no I/O
-	lists map[id.ID]*list
+	mu     sync.Mutex // guards lists and groups, held for no I/O
+	lists  map[id.ID]*list
+	groups map[id.ID]group
 }
 
 // list is the members of a guild, read once for all who want them at the same time.
@@ -41,8 +49,8 @@ type list struct {
 	members []wire.Member
 }
 
-func newPeople(r *roster.Roster, p *presence.Presence, now func() time.Time) *people {
-	return &people{roster: r, presence: p, now: now, lists: map[id.ID]*list{}}
+func newPeople(r *roster.Roster, p *presence.Presence, now func() time.Time, heartbeat time.Duration) *people {
+	return &people{roster: r, presence: p, now: now, margin: max(marginMin, heartbeat*5/2), lists: map[id.ID]*list{}, groups: map[id.ID]group{}}
 }
 
 // listsMax bounds the lists kept; the next beyond it drops all, which costs one reading each.
@@ -198,37 +206,119 @@ func (s *Service) membersByID(ctx context.Context, g *roster.Guild, ids []id.ID)
 	return found, missing, nil
 }
 
-// onlineMax bounds what is told after RESUMED.
-const onlineMax = 1000
+const (
+	// onlineMax bounds what is told after RESUMED.
+	onlineMax = 1000
+	// marginMin is two and a half heartbeats of 41.25 s, see people.margin.
+	marginMin = 104 * time.Second
+	// groupsMax bounds the users whose guilds are remembered for membersFresh.
+	groupsMax = 4096
+)
 
-// presencesAfter tells a session that came back of all who are online in its guilds: it does not know what it has missed.
-func (p *people) presencesAfter(user id.ID, guilds []sight, wanted bool) func(context.Context, session.Emit) error {
+// presencesAfter tells a session that came back of each user in its guilds who changed meanwhile, once for each guild as it is told live.
+// When it is not known any more who did, it tells of all.
+func (p *people) presencesAfter(r *record, guilds []sight, wanted bool) func(context.Context, session.Emit) error {
 	return func(ctx context.Context, emit session.Emit) error {
-		if !wanted {
-			return nil
+		changed, ok := p.presence.Since(r.presence - p.margin.Milliseconds())
+		delete(changed, r.user)
+		var err error
+		switch {
+		case !wanted:
+		case !ok, len(changed) > onlineMax:
+			err = p.allPresences(ctx, r.user, guilds, emit)
+		default:
+			err = p.changedPresences(ctx, changed, guilds, emit)
 		}
-		sent := 0
-		for _, s := range guilds {
-			members, err := p.of(ctx, s.guild)
-			if err != nil {
-				return err
-			}
-			statuses, err := p.statuses(ctx, members)
-			if err != nil {
-				return err
-			}
-			for other, status := range statuses {
-				if other == user || sent == onlineMax {
-					continue
-				}
-				sent++
-				if err := emit("PRESENCE_UPDATE", encode(presenceOf(other, s.guild.ID, status))); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		r.told = err == nil
+		return err
 	}
+}
+
+func (p *people) changedPresences(ctx context.Context, changed map[id.ID]presence.Status, guilds []sight, emit session.Emit) error {
+	in, err := p.guildsOf(ctx, slices.Collect(maps.Keys(changed)))
+	if err != nil {
+		return err
+	}
+	for _, s := range guilds {
+		for user, status := range changed {
+			if !slices.Contains(in[user], s.guild.ID) {
+				continue
+			}
+			if err := emit("PRESENCE_UPDATE", encode(presenceOf(user, s.guild.ID, status))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// allPresences tells how those show whom GUILD_CREATE would name.
+func (p *people) allPresences(ctx context.Context, user id.ID, guilds []sight, emit session.Emit) error {
+	sent := 0
+	for _, s := range guilds {
+		members, err := p.of(ctx, s.guild)
+		if err != nil {
+			return err
+		}
+		statuses, err := p.statuses(ctx, members)
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if m.User.ID == user || sent == onlineMax {
+				continue
+			}
+			sent++
+			status, online := statuses[m.User.ID]
+			if !online {
+				status = presence.Offline
+			}
+			if err := emit("PRESENCE_UPDATE", encode(presenceOf(m.User.ID, s.guild.ID, status))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// group is the guilds of a user as they were a moment ago.
+type group struct {
+	at     time.Time
+	guilds []id.ID
+}
+
+// guildsOf are the guilds of users. Of sessions that come back together, the first reads them for all.
+func (p *people) guildsOf(ctx context.Context, users []id.ID) (map[id.ID][]id.ID, error) {
+	out := make(map[id.ID][]id.ID, len(users))
+	var missing []id.ID
+	p.mu.Lock()
+	for _, user := range users {
+		if g, ok := p.groups[user]; ok && p.now().Sub(g.at) < membersFresh {
+			out[user] = g.guilds
+		} else {
+			missing = append(missing, user)
+		}
+	}
+	p.mu.Unlock()
+	var reads errgroup.Group
+	reads.SetLimit(looksMax)
+	for _, user := range missing {
+		reads.Go(func() error {
+			at := p.now()
+			guilds, err := p.roster.GuildsOf(ctx, user)
+			if err != nil {
+				return fmt.Errorf("read the guilds of a user: %w", err)
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if len(p.groups) >= groupsMax {
+				clear(p.groups)
+			}
+			p.groups[user], out[user] = group{at: at, guilds: guilds}, guilds
+			return nil
+		})
+	}
+	return out, reads.Wait()
 }
 
 func presenceOf(user, guild id.ID, status presence.Status) wire.Presence {

@@ -197,7 +197,7 @@ func (v *saver) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			v.flush(context.WithoutCancel(ctx)) // bounded by the store's time for a call
+			v.last(context.WithoutCancel(ctx)) // the sessions have ended, and their last places are still to be written
 			return nil
 		case <-v.wake:
 		}
@@ -212,6 +212,28 @@ func (v *saver) run(ctx context.Context) error {
 			signal(v.wake)
 		}
 	}
+}
+
+// lastTimeout bounds how long a stop tries to write what is left.
+const lastTimeout = 5 * time.Second
+
+func (v *saver) last(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
+	defer cancel()
+	for !v.flush(ctx) {
+		select {
+		case <-time.After(50*time.Millisecond + rand.N(50*time.Millisecond)):
+		case <-ctx.Done():
+			slog.Warn("the process ends without the last checkpoints of some sessions", "sessions", v.left())
+			return
+		}
+	}
+}
+
+func (v *saver) left() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.waiting)
 }
 
 // flush writes what waits, until something fails.

@@ -45,6 +45,9 @@ type Config struct {
 	PresenceGrace time.Duration
 	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
 	StartTimeout time.Duration
+	// StartsMax is how many sessions begin or are resumed at the same time (default 64); the others wait for three StartTimeouts at
+	// most. A storm of them must neither keep Redis from answering nor those that are attached from getting their events.
+	StartsMax int
 	// StartsPerDay is how many sessions a user may begin in a day (default 1000), StartsAtOnce in 5 s (default 16).
 	StartsPerDay, StartsAtOnce int
 	// Now is the clock (default time.Now).
@@ -65,6 +68,7 @@ func (c Config) withDefaults() Config {
 	set(&c.RingMax, 1<<16)
 	set(&c.RingBytesMax, 64<<20)
 	set(&c.ResumeMax, 1<<16)
+	set(&c.StartsMax, 64)
 	set(&c.StartsPerDay, 1000)
 	set(&c.StartsAtOnce, 16)
 	wait(&c.PresenceGrace, 10*time.Second)
@@ -78,7 +82,7 @@ func (c Config) withDefaults() Config {
 // Validate returns every mistake at once.
 func (c Config) Validate() error {
 	errs := []error{c.Session.Validate()}
-	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
+	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
 	if c.PresenceGrace < 0 || c.StartTimeout < 0 {
@@ -138,8 +142,8 @@ type Service struct {
 	saver    *saver
 	letters  *letters
 	adopting singleflight.Group
+	turns    chan struct{} // whoever begins or resumes a session holds one of its places
 	reaching chan struct{} // whoever reads the past holds its one place
-	epoch    string        // of the log, when the gateway started
 
 	starts, concurrent *limit.Rule
 
@@ -161,9 +165,10 @@ func New(cfg Config, deps Deps) *Service {
 	s := &Service{
 		cfg: cfg, deps: deps,
 		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
-		people:   newPeople(deps.Roster, deps.Presence, cfg.Now),
+		people:   newPeople(deps.Roster, deps.Presence, cfg.Now, cfg.Session.HeartbeatInterval),
 		typing:   make(chan []byte, typingMax),
 		letters:  newLetters(),
+		turns:    make(chan struct{}, cfg.StartsMax),
 		reaching: make(chan struct{}, 1),
 
 		starts:     limit.NewExact("session starts", cfg.StartsPerDay, startsWindow),
@@ -180,6 +185,7 @@ func New(cfg Config, deps Deps) *Service {
 	s.gauges.NewGauge(`xcord_gateway_sessions`, func() float64 { return float64(s.core.sessions()) })
 	s.gauges.NewGauge(`xcord_gateway_resumable_sessions`, func() float64 { return float64(s.desk.waiting()) })
 	deps.Tail.Subscribe(s.handleEntries)
+	deps.Tail.OnCut(s.cut)
 	deps.Presence.Subscribe(s.presenceChanged)
 	deps.Door.OnRevoke(s.revoked)
 	return s
@@ -188,15 +194,12 @@ func New(cfg Config, deps Deps) *Service {
 // Start begins to accept connections.
 func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
-		var err error
-		if s.epoch, err = s.deps.Log.Epoch(ctx); err != nil {
-			return fmt.Errorf("start gateway: %w", err)
-		}
 		s.core.begin(s.deps.Tail.Began())
 		if err := s.deps.Presence.Start(ctx); err != nil {
 			return fmt.Errorf("start presence: %w", err)
 		}
-		if err = s.listening(ctx); err == nil {
+		err := s.listening(ctx)
+		if err == nil {
 			err = s.acceptor.Start(ctx)
 		}
 		if err != nil {
@@ -216,7 +219,7 @@ func (s *Service) Start(ctx context.Context) error {
 	})
 }
 
-// Stop tells the clients to reconnect, and ends when all of them have gone.
+// Stop tells the clients to reconnect, and ends when all of them have gone and Redis has where they stood.
 func (s *Service) Stop() {
 	s.on.Stop(func() {
 		s.acceptor.Stop()

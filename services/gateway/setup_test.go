@@ -46,7 +46,7 @@ const (
 
 // bundle is a gateway on a real Redis, and the hand that writes into the log.
 type bundle struct {
-	t       *testing.T
+	t       testing.TB
 	log     *bus.Log
 	outbox  *roster.Outbox
 	tail    *bus.Tail
@@ -63,7 +63,7 @@ type bundle struct {
 	version map[id.ID]int64
 }
 
-func setup(t *testing.T, cfg Config) *bundle {
+func setup(t testing.TB, cfg Config) *bundle {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -255,7 +255,7 @@ func (b *bundle) token(user id.ID) string {
 
 // socket is a client that looks at every frame.
 type socket struct {
-	t       *testing.T
+	t       testing.TB
 	ws      *websocket.Conn
 	session string
 	seq     int64
@@ -351,7 +351,7 @@ func (s *socket) dispatch(name string) frame {
 	}
 }
 
-func (f frame) into(t *testing.T, v any) {
+func (f frame) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(f.D, v); err != nil {
 		t.Fatalf("%s: %v", f.T, err)

@@ -55,8 +55,12 @@ type event struct {
 // change runs do with the guild locked, and answers when what do did is in the log. A fault or an empty event from do
 // leaves everything as it was.
 func (s *Service) change(c *rest.Call, in scope, do func(ctx context.Context, w *change) (event, error)) error {
+	return s.changeAs(c.Context(), c.User(), in, do)
+}
+
+// changeAs is change by somebody who has not asked for it.
+func (s *Service) changeAs(ctx context.Context, user id.ID, in scope, do func(ctx context.Context, w *change) (event, error)) error {
 	start := time.Now()
-	ctx := c.Context()
 	release, err := s.turns.take(ctx, in.guild)
 	if err != nil {
 		return err
@@ -67,7 +71,7 @@ func (s *Service) change(c *rest.Call, in scope, do func(ctx context.Context, w 
 	}
 	var entry bus.Entry
 	err = s.store.transact(ctx, func(tx transaction) (commit bool, err error) {
-		w, err := s.begin(ctx, tx, c.User(), in)
+		w, err := s.begin(ctx, tx, user, in)
 		if err != nil {
 			return false, err
 		}
@@ -75,7 +79,7 @@ func (s *Service) change(c *rest.Call, in scope, do func(ctx context.Context, w 
 		if err != nil || e.kind == "" {
 			return false, err
 		}
-		entry = entryOf(e, in.guild, c.User(), w.guild.Version+1)
+		entry = entryOf(e, in.guild, user, w.guild.Version+1)
 		if err := setVersion(ctx, tx, in.guild, entry.Version); err != nil {
 			return false, err
 		}

@@ -18,6 +18,10 @@ import (
 // createGuild is a change like any other but for its beginning: there is no row to lock and nobody to be refused.
 func (s *Service) createGuild(c *rest.Call, in createGuild) (wire.Guild, error) {
 	ctx := c.Context()
+	// A token may outlive its account by a moment.
+	if _, err := s.roster.User(ctx, c.User()); err != nil {
+		return wire.Guild{}, err
+	}
 	made, err := in.build(ctx, c.User(), s.ids.Next)
 	if err != nil {
 		return wire.Guild{}, err

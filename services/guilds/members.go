@@ -185,14 +185,12 @@ func (s *Service) changeRoles(c *rest.Call, edit func(roles []id.ID, role id.ID)
 // changeMember is change for one member's record. edit gets a copy, and may leave it as it is; its lists are shared with the snapshot
 // and must be replaced, not written.
 func (s *Service) changeMember(c *rest.Call, user id.ID, edit func(w *change, m *wire.MemberRecord) error) (out wire.Member, err error) {
-	face, err := s.roster.User(c.Context(), user)
-	if fault.Is(err, fault.UnknownUser) {
-		// Whoever is nobody is no member either; but strangers are told first that they are strangers.
-		err = nil
-	}
+	// Whoever is nobody is no member either; but strangers are told first that they are strangers.
+	faces, err := s.roster.Users(c.Context(), []id.ID{user})
 	if err != nil {
 		return out, err
 	}
+	face := faces[user]
 	err = s.change(c, scope{guild: c.ID("guild"), users: []id.ID{user}}, func(ctx context.Context, w *change) (event, error) {
 		if _, err := w.may(0); err != nil {
 			return event{}, err

@@ -2,7 +2,8 @@
 // and is the only one that changes them.
 //
 // It does not know messages, presence or voice, does not own accounts (a member's user comes from the roster), and sends
-// nothing to clients: what happened is in the log, from which others tell it.
+// nothing to clients: what happened is in the log, from which others tell it. When an account is deleted, it sees that in the log, and
+// ends the memberships.
 //
 // # How a change is made
 //
@@ -17,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
@@ -80,7 +82,10 @@ type Service struct {
 	roster *roster.Roster
 	outbox *roster.Outbox
 	turns  turns
-	on     life.Switch
+
+	departing chan id.ID // whose accounts were deleted
+	on        life.Switch
+	loops     life.Loops
 }
 
 // New makes a Service. It panics when a dependency is missing.
@@ -90,20 +95,24 @@ func New(config Config, deps Deps) *Service {
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(),
+		turns: newTurns(), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
-// Start returns when the service's tables can be read. Nothing runs by itself: what a crash leaves behind is the
-// outbox's to finish.
+// Start returns when the service's tables can be read, and begins to see off those whose accounts are deleted. What a crash
+// leaves behind is the outbox's to finish.
 func (s *Service) Start(ctx context.Context) error {
 	return s.on.Start(func() error {
 		if err := s.store.ping(ctx); err != nil {
 			return fmt.Errorf("start guilds: %w", err)
 		}
+		s.loops.Go("guilds farewells", s.farewells)
 		return nil
 	})
 }
 
-// Stop has nothing to wait for: requests in flight are the server's.
-func (s *Service) Stop() { s.on.Stop(func() {}) }
+// Stop ends the farewells; requests in flight are the server's.
+func (s *Service) Stop() { s.on.Stop(s.loops.Stop) }
+
+// Failed reports farewells that ended by themselves.
+func (s *Service) Failed() <-chan error { return s.loops.Failed() }

@@ -43,6 +43,33 @@ func countGuilds(ctx context.Context, tx transaction, user id.ID) (n int, err er
 	return n, nil
 }
 
+const selectGuildsOfSQL = `SELECT guild_id FROM members WHERE user_id = $1 ORDER BY guild_id`
+
+// guildsOf are the guilds that a user is in.
+func (s store) guildsOf(ctx context.Context, user id.ID) ([]id.ID, error) {
+	return s.ids(ctx, "read the guilds of a user", selectGuildsOfSQL, number(user))
+}
+
+const selectMemberUsersSQL = `SELECT DISTINCT user_id FROM members WHERE user_id > $1 ORDER BY user_id LIMIT $2`
+
+// memberUsers is a page of all who are in any guild, by rising id, behind after.
+func (s store) memberUsers(ctx context.Context, after id.ID, limit int) ([]id.ID, error) {
+	return s.ids(ctx, "read members", selectMemberUsersSQL, number(after), limit)
+}
+
+// ids reads a column of ids.
+func (s store) ids(ctx context.Context, what, query string, args ...any) ([]id.ID, error) {
+	rows, err := s.pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, outage(what, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, outage(what, err)
+	}
+	return idsOf(found), nil
+}
+
 const selectMembersSQL = `
 SELECT user_id, nick, roles, joined_at FROM members WHERE guild_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3`
 

@@ -136,9 +136,12 @@ func (s *Service) catchUp(ctx context.Context) error {
 // read is a window of a channel as of now, newest first, with all bodies. The caller has caught up.
 func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, error) {
 	for range pageTries {
+		resets, err := s.whole()
+		if err != nil {
+			return nil, err
+		}
 		messages, ok := s.overlay.alone(channel, w)
 		if !ok {
-			var err error
 			if messages, ok, err = s.readRows(ctx, channel, w); err != nil {
 				return nil, err
 			}
@@ -147,14 +150,24 @@ func (s *Service) read(ctx context.Context, channel id.ID, w window) ([]found, e
 				continue
 			}
 		}
-		messages, err := s.bodies(ctx, messages)
-		if errors.Is(err, errTrimmed) {
+		messages, err = s.bodies(ctx, messages)
+		if now, _ := s.overlay.state(); errors.Is(err, errTrimmed) || now != resets {
 			readRetries.Inc()
 			continue
 		}
 		return messages, err
 	}
 	return nil, fault.Unavailable(fmt.Errorf("channel %s changed %d times while it was read", channel, pageTries), time.Second)
+}
+
+// whole answers how often the overlay was begun anew, or 503 while it does not have everything.
+func (s *Service) whole() (resets int, err error) {
+	resets, ok := s.overlay.state()
+	if !ok {
+		readLate.Inc()
+		return 0, fault.Unavailable(errors.New("the overlay is being made anew"), time.Second)
+	}
+	return resets, nil
 }
 
 // readRows lays dead letters over rows, and the overlay over both; ok is false when something has changed meanwhile.
@@ -188,10 +201,13 @@ func (s *Service) mustRemember(mark bus.Position) error {
 // find is one message as of now, or 10008. The caller has caught up.
 func (s *Service) find(ctx context.Context, channel, message id.ID) (found, error) {
 	for range pageTries {
+		resets, err := s.whole()
+		if err != nil {
+			return found{}, err
+		}
 		m, deleted, known := s.overlay.look(channel, message)
 		if !known {
 			var ok bool
-			var err error
 			if m, deleted, ok, err = s.findRow(ctx, channel, message); err != nil {
 				return found{}, err
 			}
@@ -199,6 +215,10 @@ func (s *Service) find(ctx context.Context, channel, message id.ID) (found, erro
 				readRetries.Inc()
 				continue
 			}
+		}
+		if now, _ := s.overlay.state(); now != resets {
+			readRetries.Inc()
+			continue
 		}
 		if deleted {
 			return found{}, fault.New(fault.UnknownMessage)

@@ -43,8 +43,11 @@ type overlay struct {
 	floor     bus.Position
 	forgotten bus.Position // the first change that was let go of and is not committed; zero when there is none
 	tip       bus.Position
-	channels  map[id.ID]*shelf
-	messages  int
+	// whole is the place from which on the overlay has everything again, after it was begun anew; resets counts how often that was.
+	whole    bus.Position
+	resets   int
+	channels map[id.ID]*shelf
+	messages int
 	// ops are the changes above floor, in log order from first on. Those before bodied have no body in memory.
 	ops           []op
 	first, bodied int
@@ -250,6 +253,30 @@ func (o *overlay) drop(p op, mark bus.Position) {
 	if len(s.items) == 0 {
 		delete(o.channels, p.channel)
 	}
+}
+
+// reset begins anew above mark, when what the tail has brought is not the log any more, and says where what it had above mark stood. Until
+// the tail has passed whole, there may be messages that it does not have.
+func (o *overlay) reset(mark, whole bus.Position) (had []bus.Position) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.ops[o.first:] {
+		if mark.Less(p.at) {
+			had = append(had, p.at)
+		}
+	}
+	o.committed, o.floor, o.forgotten, o.tip, o.whole = mark, mark, bus.Position{}, mark, whole
+	o.resets++
+	o.channels = map[id.ID]*shelf{}
+	o.ops, o.first, o.bodied, o.messages, o.bytes = nil, 0, 0, 0, 0
+	return had
+}
+
+// state is how often the overlay was begun anew, and whether it has everything: a read is right if both are the same before and after.
+func (o *overlay) state() (resets int, isWhole bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.resets, !o.tip.Less(o.whole)
 }
 
 // overlayStats is for the gauges.

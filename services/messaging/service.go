@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -136,13 +137,14 @@ func New(config Config, deps Deps) *Service {
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
-		Behind: s.graves.behind, Pass: s.writer.pass,
+		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
 	})
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
 		return nil
 	})
+	s.tail.OnCut(s.cut)
 	return s
 }
 
@@ -199,6 +201,56 @@ func (s *Service) Checkpoint(ctx context.Context) (bus.Position, error) {
 		s.overlay.prune(mark) // what the tail will not bring must be below the floor
 	}
 	return mark, err
+}
+
+// Committed is Checkpoint for who does not run the service.
+func Committed(ctx context.Context, pool *postgres.Pool) (bus.Position, error) {
+	return store{pool}.checkpoint(ctx)
+}
+
+// lostTotal counts the same as the bus does, under the same name: entries that were accepted and are nowhere any more.
+var lostTotal = metrics.GetOrCreateCounter(`xcord_stream_lost_entries_total`)
+
+// cut begins the overlay anew. What it had and neither Postgres nor the log has is lost.
+func (s *Service) cut(ctx context.Context, c bus.Cut) error {
+	var had []bus.Position
+	err := insist(ctx, func() error {
+		mark, err := s.Checkpoint(ctx)
+		if err == nil {
+			had = s.overlay.reset(mark, c.Behind)
+		}
+		return err
+	})
+	if err != nil || len(had) == 0 || c.Lost > 0 { // with Lost the bus has counted them
+		return err
+	}
+	var lost int
+	err = insist(ctx, func() (err error) {
+		lost, err = s.log.Missing(ctx, had)
+		return err
+	})
+	if lost > 0 {
+		lostTotal.Add(lost)
+		slog.Error("messages were accepted and are lost: the log has gone before they were stored", "changes", lost,
+			"first", had[0].String(), "last", had[len(had)-1].String())
+	}
+	return err
+}
+
+// insist repeats what the tail cannot go on without. It ends with ctx, which is the tail's end.
+func insist(ctx context.Context, do func() error) error {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		slog.Warn("the overlay cannot be begun anew and is tried again", "err", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 var checkpointErrors = metrics.NewCounter(`xcord_messaging_checkpoint_errors_total`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -360,5 +361,77 @@ func TestWriter_IsDoneWithPoison(t *testing.T) {
 	}
 	if got := b.history(""); len(got) != 1 || got[0] != "edited" {
 		t.Errorf("the history: %v", got)
+	}
+}
+
+// TestWriter_GoesOnWhenItsGroupWasDestroyed: by hand, amid posts. Each is stored once.
+func TestWriter_GoesOnWhenItsGroupWasDestroyed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	if err := b.svc.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 30 {
+		text := fmt.Sprint("post ", i)
+		b.post(map[string]any{"content": text})
+		want = append([]string{text}, want...)
+		if i%10 == 5 {
+			destroy := b.client.B().XgroupDestroy().Key("ev:{s00}").Group(groupName).Build()
+			if err := b.client.Do(t.Context(), destroy).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.stored()
+	if n := b.rows("true"); n != 30 {
+		t.Errorf("%d rows, want 30", n)
+	}
+	if diff := cmp.Diff(want, b.history("?limit=100")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestOverlay_IsMadeAnewAfterACut: what is stored and what is not are both there, and nothing twice, when the tail had to begin anew. Until
+// then a read is answered 503 and never with less than there is.
+func TestOverlay_IsMadeAnewAfterACut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.post(map[string]any{"content": "one"})
+	b.post(map[string]any{"content": "two"})
+	last, err := b.log.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.svc.cut(t.Context(), bus.Cut{Behind: bus.Position{Ms: last.Ms + 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.do(memberID, "GET", path(generalID), nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("while the overlay is made anew: %d %s", a.status, a.body)
+	}
+	if _, err := b.log.Begin(t.Context(), 0); err != nil { // which is open already
+		t.Fatal(err)
+	}
+	if ok, err := b.log.Close(t.Context(), b.tail.Epoch()); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if _, err := b.log.Begin(t.Context(), last.Ms+1000); err != nil {
+		t.Fatal(err)
+	}
+	if last, err = b.log.Last(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.tail.WaitFor(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"two", "one"}, b.history("")); diff != "" {
+		t.Error(diff)
+	}
+	if err := b.svc.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.stored()
+	if diff := cmp.Diff([]string{"two", "one"}, b.history("")); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -24,10 +24,19 @@ import (
 // poolConns are the connections to Postgres that each service has for itself, so that a slow one starves nobody else.
 const poolConns = 8
 
+// keeperConns are for one who nearly always has nothing to ask.
+const keeperConns = 2
+
 // build makes the services of this process and says in which order they live. What stands first is started first and
 // stopped last: the copies of the log, then those who answer from them, and the listener at the end.
 func (n *Node) build(ctx context.Context) error {
 	s, sh := n.settings, &n.shared
+	pool, err := n.openPool(ctx, keeperConns)
+	if err != nil {
+		return err
+	}
+	sh.keeper.pool = pool
+	n.houses.Add("keeper", sh.keeper)
 	signer, err := token.NewSigner(sh.keys, nil)
 	if err != nil {
 		return err
@@ -58,12 +67,14 @@ func (n *Node) build(ctx context.Context) error {
 	sh.tail = bus.NewTail(sh.bus, func(ctx context.Context) (bus.Position, error) { return from(ctx) })
 	sh.tail.Subscribe(sh.roster.HandleEntries)
 	sh.tail.Subscribe(door.HandleEntries)
+	sh.tail.OnCut(sh.roster.HandleCut)
+	sh.tail.OnCut(door.HandleCut)
 
 	if err := n.buildCold(ctx, door, minter); err != nil {
 		return err
 	}
 	if s.Runs(Messaging) {
-		pool, err := n.openPool(ctx)
+		pool, err := n.openPool(ctx, poolConns)
 		if err != nil {
 			return err
 		}
@@ -122,7 +133,7 @@ func (n *Node) listener() (rest.Config, error) {
 func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	s, sh := n.settings, &n.shared
 	if s.Runs(Auth) || s.Runs(Guilds) {
-		pool, err := n.openPool(ctx)
+		pool, err := n.openPool(ctx, poolConns)
 		if err != nil {
 			return err
 		}
@@ -139,11 +150,12 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 		forward(n, Guilds, guilds.Routes)
 		return nil
 	}
-	pool, err := n.openPool(ctx)
+	pool, err := n.openPool(ctx, poolConns)
 	if err != nil {
 		return err
 	}
 	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
 	return nil
@@ -151,16 +163,20 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 
 func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token.Minter) error {
 	sh := &n.shared
-	pool, err := n.openPool(ctx)
+	pool, err := n.openPool(ctx, poolConns)
 	if err != nil {
 		return err
 	}
-	mode := auth.RegistrationClosed
-	if n.settings.registrationOpen() {
-		mode = auth.RegistrationOpen
+	sealer, err := token.NewSealer(sh.keys)
+	if err != nil {
+		return err
 	}
-	service := auth.New(auth.Config{Registration: mode, GuessesPerAddr: n.settings.LimitLogins},
-		auth.Deps{Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Limiter: sh.limiter})
+	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins}, auth.Deps{
+		Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
+		Limiter: sh.limiter,
+	})
+	n.auth = service
+	n.admin.Mount("/admins", service.Desk())
 	n.houses.Add(Auth, service)
 	rest.Bind(n.rest, auth.Routes, service)
 	return nil
@@ -173,8 +189,8 @@ func forward[S any](n *Node, name string, table rest.Table[S]) {
 	}
 }
 
-func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: n.shared.postgresURL, MaxConns: poolConns})
+func (n *Node) openPool(ctx context.Context, conns int) (*postgres.Pool, error) {
+	pool, err := postgres.Open(ctx, postgres.Config{URL: n.shared.postgresURL, MaxConns: conns})
 	if err != nil {
 		return nil, err
 	}
@@ -185,17 +201,19 @@ func (n *Node) openPool(ctx context.Context) (*postgres.Pool, error) {
 func (n *Node) buildGateway(door *identity.Door, name string) {
 	s, sh := n.settings, &n.shared
 	sessions := session.Config{
-		Origins: s.Origins, OpenMax: s.LimitConnections,
+		Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime,
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
+		ReconnectSpread: s.DrainTime,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
-		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name}),
+		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),
 	})
 	if sh.limiter != nil {
 		n.houses.Add("limits", sh.limiter)
 	}
 	n.houses.Add(Gateway, service)
+	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
 }

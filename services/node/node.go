@@ -20,12 +20,11 @@ import (
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
-	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
-	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
+	"github.com/xcord/xcord/services/auth"
 )
 
 // startTimeout bounds a start. It is long for the recovery of a large log or database; a healthy start takes seconds.
@@ -48,6 +47,7 @@ type Node struct {
 	houses  life.Group // the services, and what they share
 	closers []func()
 	rest    *rest.Server
+	auth    *auth.Service // nil when it does not run here
 	loops   life.Loops
 	shared  shared
 }
@@ -57,6 +57,7 @@ type shared struct {
 	redisURL, redisAdminURL, postgresURL string
 
 	volatile redis.Client
+	keeper   *keeper
 	bus      *bus.Log
 	tail     *bus.Tail
 	roster   *roster.Roster
@@ -208,23 +209,27 @@ func (n *Node) leaveURL(url string) error {
 	return nil
 }
 
-// openShared connects, refuses a Redis that does not keep what is promised, and makes the log and the schema ready.
-func (n *Node) openShared(ctx context.Context) error {
+// openShared connects, and makes the schema ready. That Redis keeps what is promised, and has a log, is for the keeper to see to.
+func (n *Node) openShared(ctx context.Context) (err error) {
 	s, sh := n.settings, &n.shared
-	client, err := n.openRedis(ctx, sh.redisURL)
-	if err != nil {
+	mode := redis.Durability(s.Durability)
+	sh.keeper = newKeeper(mode)
+	if sh.keeper.redis, err = n.openRedis(ctx, sh.redisURL, sh.keeper.dialed); err != nil {
 		return err
 	}
-	sh.volatile = client
+	sh.volatile = sh.keeper.redis
 	if s.RedisVolatileURL != "" {
-		if sh.volatile, err = n.openRedis(ctx, s.RedisVolatileURL.Reveal()); err != nil {
+		if sh.volatile, err = n.openRedis(ctx, s.RedisVolatileURL.Reveal(), nil); err != nil {
 			return err
 		}
+		sh.keeper.volatile = sh.volatile
 	}
-	sh.bus = bus.Open(client, bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes})
-	if err := n.prepareRedis(ctx); err != nil {
-		return err
+	config := bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes, Assured: sh.keeper.assured}
+	if mode == redis.D3 {
+		config.Replicas = 1
 	}
+	sh.bus = bus.Open(sh.keeper.redis, config)
+	sh.keeper.bus, sh.keeper.adminURL = sh.bus, sh.redisAdminURL
 	if err := postgres.Migrate(ctx, sh.postgresURL); err != nil {
 		return err
 	}
@@ -237,42 +242,13 @@ func (n *Node) openShared(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) openRedis(ctx context.Context, url string) (redis.Client, error) {
-	client, err := redis.Open(ctx, redis.Config{URL: url})
+func (n *Node) openRedis(ctx context.Context, url string, onDial func()) (redis.Client, error) {
+	client, err := redis.Open(ctx, redis.Config{URL: url, OnDial: onDial})
 	if err != nil {
 		return nil, err
 	}
 	n.closers = append(n.closers, client.Close)
 	return client, nil
-}
-
-func (n *Node) prepareRedis(ctx context.Context) error {
-	admin, err := redis.Open(ctx, redis.Config{URL: n.shared.redisAdminURL, Name: "xcord-boot"})
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	mode := redis.Durability(n.settings.Durability)
-	if err := redis.Verify(ctx, admin, mode); err != nil {
-		return fmt.Errorf("durability %s cannot be kept: %w", mode, err)
-	}
-	if mode == redis.D0 {
-		n.log.Warn("durability D0: a crash may lose up to 2 s of acknowledged messages")
-	}
-	if err := n.shared.bus.Install(ctx, admin); err != nil {
-		return err
-	}
-	volatile := admin
-	if n.settings.RedisVolatileURL != "" {
-		volatile = n.shared.volatile
-	}
-	if err := presence.Install(ctx, volatile); err != nil {
-		return err
-	}
-	if err := limit.Install(ctx, volatile); err != nil {
-		return err
-	}
-	return resume.Install(ctx, volatile)
 }
 
 func (n *Node) openKeys() (err error) {
@@ -318,6 +294,17 @@ func Version() string {
 	return "xcord " + version + revision + dirty + " " + info.GoVersion
 }
 
+// publicURL is where people reach the installation, as far as this process knows; base is where it serves itself.
+func (n *Node) publicURL(base string) string {
+	switch {
+	case n.settings.PublicURL != "":
+		return strings.TrimSuffix(n.settings.PublicURL, "/")
+	case n.settings.Runs(Gateway):
+		return base
+	}
+	return "http://<the gateway>"
+}
+
 // Greet tells whoever started the process what to do next.
 func (n *Node) Greet(out io.Writer) {
 	base := "http://" + n.Addr()
@@ -327,7 +314,11 @@ func (n *Node) Greet(out io.Writer) {
 	lines := []string{
 		"XCord serves " + base + "/api/v10 (" + strings.Join(n.running(), ", ") + ").",
 	}
-	if n.settings.Runs(Gateway) && n.settings.registrationOpen() {
+	if n.auth != nil && n.auth.SetupPath() != "" {
+		lines = append(lines, "There is no administrator yet. Whoever opens this first becomes one, within a day:",
+			"  "+n.publicURL(base)+n.auth.SetupPath())
+	}
+	if mode := n.settings.registration(); n.settings.Runs(Gateway) && (mode == auth.RegistrationOpen || mode == auth.RegistrationLocal) {
 		lines = append(lines,
 			"Make an account:",
 			"  curl -s "+base+"/api/v10/auth/register -H 'Content-Type: application/json' \\",

@@ -15,6 +15,7 @@ import (
 	"github.com/xcord/xcord/engine/conf"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/services/auth"
 )
 
 // The services that a process can run.
@@ -32,7 +33,7 @@ var serviceNames = []string{Auth, Guilds, Messaging, Gateway}
 type Settings struct {
 	Addr        string   `default:"127.0.0.1:8080" help:"Public listener: REST and WebSocket. Without the gateway service: where other processes forward to."`
 	AdminAddr   string   `default:"127.0.0.1:8081" help:"Internal listener: /metrics, /livez, /readyz."`
-	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq asks. Default: <data>/admin.sock, if there is a data directory."`
+	AdminSocket string   `help:"A unix socket, 0600, for profiles and what xcord dlq and xcord sockets ask. Default: <data>/admin.sock, if there is a data directory."`
 	Data        string   `help:"Where the managed servers and generated secrets live. Default: ./data, as root /var/lib/xcord."`
 	Services    []string `help:"Which services this process runs: gateway, auth, guilds, messaging. Default: all."`
 
@@ -65,11 +66,14 @@ type Settings struct {
 	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
 
 	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
-	Registration   string        `help:"Who may register: open or closed. Default: open on a loopback address, else closed." enum:",open,closed" default:""`
+	Registration   string        `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
 	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
 	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
 
 	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
+
+	ResumeWindow time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
+	DrainTime    time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
 
 	HeartbeatInterval time.Duration `default:"41.25s" help:"How often clients of the WebSocket are to be heard of; one and a half without it end a connection."`
 	IdentifyTimeout   time.Duration `default:"20s" help:"How long a WebSocket may be open without a session."`
@@ -105,6 +109,12 @@ func (s *Settings) Validate() error {
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
+	}
+	if s.ResumeWindow < 0 {
+		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
+	}
+	if s.DrainTime < 0 {
+		errs = append(errs, fmt.Errorf("drain-time %v is negative", s.DrainTime))
 	}
 	errs = append(errs, s.validateListener()...)
 	if s.BusRetain != 0 && (s.BusRetain < time.Minute || s.BusRetain > 24*time.Hour) {
@@ -288,10 +298,14 @@ func (s *Settings) SocketPath() (string, error) {
 	return abs, nil
 }
 
-// registrationOpen: a server that strangers can reach does not take them in unless somebody says so.
-func (s *Settings) registrationOpen() bool {
+// registration: a server that strangers can reach takes in nobody who was not invited, unless somebody says so. Where the gateway is
+// another process, this one cannot know who reaches it.
+func (s *Settings) registration() auth.Registration {
 	if s.Registration != "" {
-		return s.Registration == "open"
+		return auth.Registration(s.Registration)
 	}
-	return s.PublicURL == "" && len(s.TrustedProxies) == 0 && s.onLoopback()
+	if s.PublicURL == "" && len(s.TrustedProxies) == 0 && s.Runs(Gateway) && s.onLoopback() {
+		return auth.RegistrationLocal
+	}
+	return auth.RegistrationInvite
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/conf"
+	"github.com/xcord/xcord/services/auth"
 )
 
 func good() Settings {
@@ -61,6 +62,7 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 	}
 	f(func(s *Settings) { s.Addr, s.AdminAddr, s.PublicURL = "x", "y", "z" }, `addr "x"`, `admin-addr "y"`, `public-url "z"`)
 	f(func(s *Settings) { s.Durability = "D3" }, "durability D3")
+	f(func(s *Settings) { s.ResumeWindow, s.DrainTime = -1, -1 }, "resume-window -1ns", "drain-time -1ns")
 	f(func(s *Settings) { s.BusRetain, s.BusRetainBytes = 48*time.Hour, 1 }, "bus-retain 48h0m0s", "bus-retain-bytes 1")
 	f(func(s *Settings) { s.UpstreamAuth = []string{"a:1"} }, "upstream-auth is set, but auth runs here")
 	f(func(s *Settings) { s.Services = []string{Auth, Auth, "cooking"} },
@@ -79,20 +81,28 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 
 func TestSettings_LetStrangersInOnlyOnLoopback(t *testing.T) {
 	t.Parallel()
-	f := func(addr, public, registration string, want bool) {
+	f := func(addr, public, registration string, want auth.Registration) {
 		t.Helper()
 		s := Settings{Addr: addr, PublicURL: public, Registration: registration}
-		if got := s.registrationOpen(); got != want {
+		if got := s.registration(); got != want {
 			t.Errorf("addr %q, public URL %q, registration %q: got %v", addr, public, registration, got)
 		}
 	}
-	f("127.0.0.1:8080", "", "", true)
-	f("[::1]:8080", "", "", true)
-	f("localhost:8080", "", "", true)
-	f("127.0.0.1:8080", "https://chat.example", "", false)
-	f("0.0.0.0:8080", "", "", false)
-	f(":8080", "", "", false)
-	f("chat.example:8080", "", "", false)
-	f("0.0.0.0:8080", "", "open", true)
-	f("127.0.0.1:8080", "", "closed", false)
+	f("127.0.0.1:8080", "", "", auth.RegistrationLocal)
+	f("[::1]:8080", "", "", auth.RegistrationLocal)
+	f("localhost:8080", "", "", auth.RegistrationLocal)
+	f("127.0.0.1:8080", "https://chat.example", "", auth.RegistrationInvite)
+	f("0.0.0.0:8080", "", "", auth.RegistrationInvite)
+	f(":8080", "", "", auth.RegistrationInvite)
+	f("chat.example:8080", "", "", auth.RegistrationInvite)
+	f("0.0.0.0:8080", "", "open", auth.RegistrationOpen)
+	f("0.0.0.0:8080", "", "invite", auth.RegistrationInvite)
+	f("127.0.0.1:8080", "", "closed", auth.RegistrationClosed)
+	behind := Settings{Addr: "127.0.0.1:8080", TrustedProxies: []string{"10.0.0.1"}}
+	apart := Settings{Addr: "127.0.0.1:8080", Services: []string{Auth}}
+	for _, s := range []Settings{behind, apart} {
+		if got := s.registration(); got != auth.RegistrationInvite {
+			t.Errorf("%+v: got %v", s, got)
+		}
+	}
 }

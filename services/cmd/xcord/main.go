@@ -26,7 +26,9 @@ type commands struct {
 	Migrate struct{} `cmd:"" help:"Bring the schema of Postgres up to date, and end."`
 	Keys    keys     `cmd:"" help:"Make, rotate and hand out the keys of tokens."`
 	Listen  listen   `cmd:"" help:"Print the events of a session as lines of JSON."`
+	Sockets sockets  `cmd:"" help:"Print which WebSockets a user has, on which gateway, since when."`
 	Dlq     dlq      `cmd:"" help:"Look at dead letters of a running node, replay or drop them."`
+	Admin   admin    `cmd:"" help:"Make administrators of a running node."`
 
 	Config  struct{} `cmd:"" help:"Print all settings."`
 	Version struct{} `cmd:"" help:"Print the version."`
@@ -87,6 +89,10 @@ func do(ctx context.Context, stop func(), command string, c *commands, program c
 		return c.Listen.run(ctx, out)
 	case "dlq ls", "dlq show", "dlq replay", "dlq drop":
 		return c.Dlq.run(ctx, command, &c.Settings, out)
+	case "admin create":
+		return c.Admin.run(ctx, &c.Settings, out)
+	case "sockets":
+		return c.Sockets.run(ctx, &c.Settings, out)
 	case "config":
 		return conf.Reference(out, c, program)
 	case "version":

@@ -1,0 +1,42 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/id"
+)
+
+const (
+	upsertAvatar = `
+insert into avatars ("user", hash, type, body) values ($1, $2, $3, $4)
+on conflict ("user") do update set hash = excluded.hash, type = excluded.type, body = excluded.body`
+	deleteAvatar = `delete from avatars where "user" = $1`
+)
+
+// keepAvatar puts a picture in the place of the one before; nil is none.
+func keepAvatar(ctx context.Context, tx transaction, user id.ID, p *picture) error {
+	if p == nil {
+		_, err := tx.Exec(ctx, deleteAvatar, int64(user))
+		return err
+	}
+	_, err := tx.Exec(ctx, upsertAvatar, int64(user), p.hash, p.kind, p.body)
+	return err
+}
+
+const selectAvatar = `select hash, type, body from avatars where "user" = $1 and hash = $2`
+
+// avatar finds a picture that somebody has now.
+func (s store) avatar(ctx context.Context, user id.ID, hash string) (picture, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var p picture
+	err := s.pool.QueryRow(ctx, selectAvatar, int64(user), hash).Scan(&p.hash, &p.kind, &p.body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return picture{}, fault.NotFound()
+	}
+	return p, outage("read an avatar", err)
+}

@@ -1,0 +1,125 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xcord/xcord/engine/id"
+)
+
+const upsertTOTP = `
+insert into totp ("user", secret) values ($1, $2)
+on conflict ("user") do update set secret = excluded.secret where totp.confirmed_at is null`
+
+// offerTOTP keeps a secret that is not confirmed yet; ok is false when one is that the user has confirmed.
+func offerTOTP(ctx context.Context, tx transaction, user id.ID, sealed []byte) (ok bool, err error) {
+	tag, err := tx.Exec(ctx, upsertTOTP, int64(user), sealed)
+	return tag.RowsAffected() == 1, err
+}
+
+// factor is a row of totp. The account's row must be locked.
+type factor struct {
+	sealed    []byte
+	confirmed bool
+	lastStep  int64
+	failures  int
+	failedFor time.Duration // since the last failure
+}
+
+const selectTOTP = `
+select secret, confirmed_at is not null, last_step, failures, coalesce(extract(epoch from now() - failed_at), 0)::float8
+from totp where "user" = $1`
+
+// factorOf finds a user's second factor; ok is false when there is none, not even an offer.
+func factorOf(ctx context.Context, tx transaction, user id.ID) (f factor, ok bool, err error) {
+	var seconds float64
+	err = tx.QueryRow(ctx, selectTOTP, int64(user)).Scan(&f.sealed, &f.confirmed, &f.lastStep, &f.failures, &seconds)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return factor{}, false, nil
+	}
+	f.failedFor = time.Duration(seconds * float64(time.Second))
+	return f, err == nil, err
+}
+
+const (
+	confirmStep = `
+update totp set confirmed_at = coalesce(confirmed_at, now()), last_step = greatest(last_step, $2), failures = 0, failed_at = null
+where "user" = $1`
+	countFailure = `update totp set failures = failures + 1, failed_at = now() where "user" = $1`
+)
+
+// passed notes the step of a code that was right, 0 for a recovery code.
+func passed(ctx context.Context, tx transaction, user id.ID, step int64) error {
+	_, err := tx.Exec(ctx, confirmStep, int64(user), step)
+	return err
+}
+
+func failed(ctx context.Context, tx transaction, user id.ID) error {
+	_, err := tx.Exec(ctx, countFailure, int64(user))
+	return err
+}
+
+const deleteRecovery = `delete from recovery_codes where "user" = $1 and hash = $2`
+
+// useRecovery uses a recovery code up; ok is false when it is none.
+func useRecovery(ctx context.Context, tx transaction, user id.ID, hash []byte) (ok bool, err error) {
+	tag, err := tx.Exec(ctx, deleteRecovery, int64(user), hash)
+	return tag.RowsAffected() == 1, err
+}
+
+const insertRecovery = `insert into recovery_codes ("user", hash) select $1, unnest($2::bytea[])`
+
+func addRecovery(ctx context.Context, tx transaction, user id.ID, hashes [][]byte) error {
+	_, err := tx.Exec(ctx, insertRecovery, int64(user), hashes)
+	return err
+}
+
+const (
+	deleteTOTP        = `delete from totp where "user" = $1`
+	deleteAllRecovery = `delete from recovery_codes where "user" = $1`
+)
+
+// dropFactor takes the second factor away, with its recovery codes.
+func dropFactor(ctx context.Context, tx transaction, user id.ID) error {
+	if _, err := tx.Exec(ctx, deleteAllRecovery, int64(user)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, deleteTOTP, int64(user))
+	return err
+}
+
+const upsertElevation = `
+insert into elevations (session, "user", until) values ($1, $2, now() + make_interval(secs => $3))
+on conflict (session) do update set until = excluded.until`
+
+func elevate(ctx context.Context, tx transaction, session string, user id.ID, ttl time.Duration) error {
+	_, err := tx.Exec(ctx, upsertElevation, session, int64(user), ttl.Seconds())
+	return err
+}
+
+const deleteElevations = `delete from elevations where "user" = $1`
+
+// lower ends the elevations of a user's sessions.
+func lower(ctx context.Context, tx transaction, user id.ID) error {
+	_, err := tx.Exec(ctx, deleteElevations, int64(user))
+	return err
+}
+
+const selectRank = `
+select u.admin and u.disabled_at is null,
+       exists (select from elevations e where e.session = $2 and e."user" = u.id and e.until > now())
+from users u where u.id = $1`
+
+// rank says whether a user is an administrator, and whether a session of theirs is elevated.
+func (s store) rank(ctx context.Context, user id.ID, session string) (admin, elevated bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err = s.pool.QueryRow(ctx, selectRank, int64(user), session).Scan(&admin, &elevated)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
+	}
+	return admin, elevated, outage("read a rank", err)
+}
