@@ -201,7 +201,7 @@ func (n *Node) openPool(ctx context.Context, conns int) (*postgres.Pool, error) 
 func (n *Node) buildGateway(door *identity.Door, name string) {
 	s, sh := n.settings, &n.shared
 	sessions := session.Config{
-		Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime,
+		Origins: s.Origins, OpenMax: s.LimitConnections,
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 		ReconnectSpread: s.DrainTime,
 	}
