@@ -190,8 +190,8 @@ type undecoded struct {
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
-	g.epoch = ""
 	var unread spell
+	g.epoch = ""
 	for ctx.Err() == nil {
 		next := g.read
 		if pending = pending || time.Since(looked) > lookBack; pending {

@@ -265,7 +265,8 @@ func (o *overlay) reset(mark, whole bus.Position) (had []bus.Position) {
 			had = append(had, p.at)
 		}
 	}
-	o.committed, o.floor, o.forgotten, o.tip, o.whole = mark, mark, bus.Position{}, mark, whole
+	o.committed, o.floor, o.tip, o.whole = mark, mark, mark, whole
+	o.forgotten = bus.Position{}
 	o.resets++
 	o.channels = map[id.ID]*shelf{}
 	o.ops, o.first, o.bodied, o.messages, o.bytes = nil, 0, 0, 0, 0

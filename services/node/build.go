@@ -203,7 +203,6 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 	sessions := session.Config{
 		Origins: s.Origins, OpenMax: s.LimitConnections,
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
-		ReconnectSpread: s.DrainTime,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
 		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter,
