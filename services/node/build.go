@@ -201,7 +201,7 @@ func (n *Node) openPool(ctx context.Context, conns int) (*postgres.Pool, error) 
 func (n *Node) buildGateway(door *identity.Door, name string) {
 	s, sh := n.settings, &n.shared
 	sessions := session.Config{
-		Origins: s.Origins, OpenMax: s.LimitConnections,
+		Origins: s.Origins, OpenMax: s.LimitConnections, ReconnectSpread: s.DrainTime,
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
