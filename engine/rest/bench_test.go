@@ -35,7 +35,7 @@ const benchBody = `{"content":"the quick brown fox jumps over the lazy dog, twic
 // encodes the same bodies and to bare fasthttp that does neither. ns/op and allocs are those of the three together.
 func BenchmarkPost(b *testing.B) {
 	const never = 1 << 40 // limits are counted, and not reached
-	s := New(Config{Limits: Limits{UserPerSecond: never}}, Deps{Authenticator: tokens{}, Limiter: limit.New(nil, limit.Config{Gateway: "g"})})
+	s := New(Config{Limits: Limits{UserPerSecond: never, AddrMax: never}}, Deps{Authenticator: tokens{}, Limiter: limit.New(nil, limit.Config{Gateway: "g"})})
 	Bind(s, Table[*site]{
 		POST("/channels/{channel}/messages", func(_ *site, c *Call, in benchIn) (benchOut, error) {
 			return benchOut{5, c.ID("channel"), in.Content}, nil
