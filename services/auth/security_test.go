@@ -109,12 +109,11 @@ func TestSecurity_auth_argon2_dos(t *testing.T) {
 func TestSecurity_auth_enum_timing(t *testing.T) {
 	b := setupAt(t, Config{}, argonMemoryKiB)
 	b.register("ada")
-	lines := len(b.lines())
 	status, want := b.post("/auth/login", `{"login":"ada","password":"wrong password"}`)
 	if status != 400 || !strings.Contains(want, codeInvalidLogin) {
 		t.Fatalf("got %d %s", status, want)
 	}
-	lines = len(b.lines())
+	lines := len(b.lines())
 	for _, login := range []string{"ada", "nobody", "nobody@example.org", "ada@example.org"} {
 		before := hashesTotal.Get()
 		if s, got := b.post("/auth/login", `{"login":"`+login+`","password":"wrong password"}`); s != status || got != want {
