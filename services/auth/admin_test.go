@@ -10,6 +10,7 @@ import (
 	"github.com/xcord/xcord/engine/client"
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -67,7 +68,7 @@ func TestAdmin_IsForElevatedAdministrators(t *testing.T) {
 	// The elevation is the session's, not the person's.
 	fresh := b.client.WithToken(again.Token)
 	for _, route := range []string{
-		"GET /admin/settings", "PATCH /admin/settings", "GET /admin/users", "POST /admin/users/5/disable", "POST /admin/users/5/enable",
+		"GET /admin/settings", "PATCH /admin/settings", "GET /admin/users", "GET /admin/users/5/sockets", "POST /admin/users/5/disable", "POST /admin/users/5/enable",
 		"POST /admin/users/5/reset", "DELETE /admin/users/5/mfa", "GET /admin/invites", "POST /admin/invites", "DELETE /admin/invites/x",
 		"GET /admin/audit",
 	} {
@@ -84,6 +85,23 @@ func TestAdmin_IsForElevatedAdministrators(t *testing.T) {
 	b.must(err)
 	b.wantCode(root.Do(b.ctx, "GET", "/admin/users", nil, nil), fault.NotElevated)
 	b.wantField(root.Do(b.ctx, "POST", "/auth/elevate", wire.Elevate{Password: "wrong password"}, nil), "password", codePassword)
+}
+
+func TestAdmin_SeesTheSocketsOfAUser(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	_, root := b.admin("root")
+	b.must(b.presence.Round(b.ctx))
+	b.must(b.presence.Set(b.ctx, 7, "s", presence.Invisible))
+	var got []wire.UserSocket
+	b.must(root.Do(b.ctx, "GET", "/admin/users/7/sockets", nil, &got))
+	if len(got) != 1 || got[0].Gateway != "here" || got[0].SessionID != "s" || got[0].Status != "invisible" || got[0].Since == 0 {
+		t.Errorf("got %+v", got)
+	}
+	b.must(root.Do(b.ctx, "GET", "/admin/users/8/sockets", nil, &got))
+	if got == nil || len(got) != 0 {
+		t.Errorf("of nobody: %+v", got)
+	}
 }
 
 func TestElevate_WantsACodeWhereThereIsASecondFactor(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/life/lifetest"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
@@ -42,18 +43,19 @@ const password = "correct horse battery"
 
 // bundle is the service behind a real server, with a client that has no token.
 type bundle struct {
-	t       *testing.T
-	ctx     context.Context
-	service *Service
-	client  *client.Client
-	door    *identity.Door
-	log     *bus.Log
-	tail    *bus.Tail
-	roster  *roster.Roster
-	pool    *pgxpool.Pool
-	redis   *redis.Local
-	keys    token.Keys
-	server  *rest.Server
+	t        *testing.T
+	ctx      context.Context
+	service  *Service
+	client   *client.Client
+	door     *identity.Door
+	presence *presence.Presence
+	log      *bus.Log
+	tail     *bus.Tail
+	roster   *roster.Roster
+	pool     *pgxpool.Pool
+	redis    *redis.Local
+	keys     token.Keys
+	server   *rest.Server
 }
 
 func (b bundle) address() string { return "http://" + b.server.Addr() }
@@ -114,8 +116,10 @@ func setupAt(t *testing.T, config Config, memoryKiB uint32) bundle {
 	}
 	sealer, err := token.NewSealer(b.keys)
 	must(err)
+	b.presence = presence.New(app, presence.Config{Gateway: "here"})
+	must(presence.Install(ctx, admin))
 	b.service = New(config, Deps{
-		Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
+		Presence: b.presence, Door: b.door, Outbox: outbox, Pool: b.pool, IDs: postgres.NewIDs(b.pool), Minter: minter, Roster: b.roster, Sealer: sealer,
 	})
 	b.service.hasher.memoryKiB = memoryKiB
 	b.server = rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, ReadTimeout: time.Minute}, rest.Deps{Authenticator: b.door})

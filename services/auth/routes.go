@@ -40,6 +40,7 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/admin/settings", asAdmin((*Service).getSettings), rest.UsersOnly()),
 	rest.PATCH("/admin/settings", asAdmin((*Service).updateSettings), rest.UsersOnly()),
 	rest.GET("/admin/users", asAdmin((*Service).listUsers), rest.UsersOnly()),
+	rest.GET("/admin/users/{user}/sockets", asAdmin((*Service).listSockets), rest.UsersOnly()),
 	rest.POST("/admin/users/{user}/disable", asAdmin((*Service).disableUser), rest.UsersOnly()),
 	rest.POST("/admin/users/{user}/enable", asAdmin((*Service).enableUser), rest.UsersOnly()),
 	rest.POST("/admin/users/{user}/reset", asAdmin((*Service).makeReset), rest.UsersOnly()),

@@ -40,6 +40,7 @@ import (
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 )
@@ -135,6 +136,8 @@ type Deps struct {
 	Minter *token.Minter
 	Roster *roster.Roster
 	Sealer *token.Sealer
+	// Presence is only asked, and need not be started.
+	Presence *presence.Presence
 	// Limiter counts wrong passwords; nil: nothing is limited.
 	Limiter *limit.Limiter
 }
@@ -157,9 +160,9 @@ type Service struct {
 
 // New makes the service. It does no I/O. It panics when something of deps is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Door == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil || deps.Roster == nil ||
+	if deps.Door == nil || deps.Presence == nil || deps.Outbox == nil || deps.Pool == nil || deps.IDs == nil || deps.Minter == nil || deps.Roster == nil ||
 		deps.Sealer == nil {
-		panic("BUG: auth needs Door, Outbox, Pool, IDs, Minter, Roster and Sealer")
+		panic("BUG: auth needs Door, Outbox, Pool, IDs, Minter, Roster, Sealer and Presence")
 	}
 	config = config.withDefaults()
 	return &Service{

@@ -173,7 +173,8 @@ func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token
 	}
 	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins}, auth.Deps{
 		Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
-		Limiter: sh.limiter,
+		Presence: presence.New(sh.volatile, presence.Config{Gateway: Auth}),
+		Limiter:  sh.limiter,
 	})
 	n.auth = service
 	n.admin.Mount("/admins", service.Desk())
