@@ -178,6 +178,7 @@ func (t *Tail) move(p Position) {
 
 func (t *Tail) run(ctx context.Context) error {
 	pause := time.Duration(0)
+	var unread spell
 	for ctx.Err() == nil {
 		batch, state, err := t.read(ctx)
 		if err == nil && t.lags(state) {
@@ -189,11 +190,12 @@ func (t *Tail) run(ctx context.Context) error {
 			}
 			tailErrors.Inc()
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("tail cannot read the log", "err", err, "pause", pause)
+			unread.fail("tail cannot read the log and keeps trying", "err", err)
 			sleep(ctx, pause+rand.N(pause/2))
 			continue
 		}
 		pause = 0
+		unread.end("tail reads the log again")
 		lost := state.missed(t.at)
 		if lost > 0 || state.Epoch != t.Epoch() {
 			err = t.cut(ctx, state, lost)
@@ -249,12 +251,14 @@ func (t *Tail) cut(ctx context.Context, s State, lost int64) error {
 			return err
 		}
 	}
+	var idle spell
 	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
 		_, err := t.begin(ctx, c.Behind) // behind that, those who were told want everything
 		if err == nil {
+			idle.end("tail has begun anew")
 			return nil
 		}
-		slog.Warn("tail cannot begin anew and tries again", "err", err, "pause", pause)
+		idle.fail("tail cannot begin anew and keeps trying", "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 	return nil

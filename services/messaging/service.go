@@ -239,12 +239,15 @@ func (s *Service) cut(ctx context.Context, c bus.Cut) error {
 
 // insist repeats what the tail cannot go on without. It ends with ctx, which is the tail's end.
 func insist(ctx context.Context, do func() error) error {
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	const first = 20 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, time.Second) {
 		err := do()
 		if err == nil {
 			return nil
 		}
-		slog.Warn("the overlay cannot be begun anew and is tried again", "err", err, "pause", pause)
+		if pause == first { // said once, and not with every try of an outage
+			slog.Warn("the overlay cannot be begun anew and is tried again", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
