@@ -1,0 +1,48 @@
+package roster
+
+import (
+	"testing"
+
+	"github.com/xcord/xcord/engine/bus"
+)
+
+// rebuild makes the read model anew from nothing but the outbox.
+func (b bundle) rebuild(t *testing.T) error {
+	t.Helper()
+	state := b.state(t)
+	return Rebuild(t.Context(), b.log, b.pool, Rebuilding{Epoch: state.Epoch, Least: state.Last.Ms + 1}, nil)
+}
+
+func (b bundle) state(t *testing.T) bus.State {
+	t.Helper()
+	state, err := b.log.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// TestHandleCut_RefusesWhatWasReadBeforeIt, however late that comes to be kept.
+func TestHandleCut_RefusesWhatWasReadBeforeIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.settle(t, serverCreated(), joined(2, alice))
+	read, err := b.roster.LookGuild(t.Context(), guild, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.rebuild(t); err != nil {
+		t.Fatal(err)
+	}
+	state := b.state(t)
+	if err := b.roster.HandleCut(t.Context(), bus.Cut{Epoch: state.Epoch, Behind: state.Last}); err != nil {
+		t.Fatal(err)
+	}
+	// The tail begins anew in front of the cut.
+	if err := b.roster.HandleEntries(t.Context(), []bus.Entry{{Pos: read.Pos}}); err != nil {
+		t.Fatal(err)
+	}
+	if b.roster.keep(guild, alice, read) {
+		t.Error("a guild of the former epoch is kept")
+	}
+}
