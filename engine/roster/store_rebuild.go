@@ -74,6 +74,11 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 	if err != nil {
 		return err
 	}
+	// Before the log opens: of something that is gone from the rows, a relay would bring the past into it. Should it not open now, the
+	// next Rebuild finds them in the rows again.
+	if _, err := conn.Exec(ctx, markApplied, settled.kinds, settled.aggregates, settled.versions); err != nil {
+		return fmt.Errorf("mark what was rebuilt as applied: %w", err)
+	}
 	if in.IsNew && n == 0 {
 		in.Least = 0
 	}
@@ -82,10 +87,6 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 	}
 	if n > 0 {
 		slog.Warn("the read model was made anew from Postgres", "aggregates", n)
-	}
-	// Until they are marked they are only tried in vain.
-	if _, err := conn.Exec(ctx, markApplied, settled.kinds, settled.aggregates, settled.versions); err != nil {
-		return fmt.Errorf("mark what was rebuilt as applied: %w", err)
 	}
 	return nil
 }

@@ -22,6 +22,34 @@ func (b bundle) state(t *testing.T) bus.State {
 	return state
 }
 
+func (b bundle) exec(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := b.pool.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRebuild_OpensTheLogWhenTheOutboxKnowsOfIt: what the rows contain would else be brought into the log once more.
+func TestRebuild_OpensTheLogWhenTheOutboxKnowsOfIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.settle(t, serverCreated())
+	b.record(t, joined(2, alice))
+	b.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$`)
+	b.exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	if err := b.rebuild(t); err == nil || b.state(t).Open {
+		t.Errorf("got %v, and the log is open: %v", err, b.state(t).Open)
+	}
+	b.exec(t, `DROP TRIGGER refuse ON outbox`)
+	if err := b.rebuild(t); err != nil || !b.state(t).Open {
+		t.Errorf("got %v, and the log is open: %v", err, b.state(t).Open)
+	}
+	var left int
+	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE version = 2 AND applied_at IS NULL`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d rows are to be brought into the log, %v", left, err)
+	}
+}
+
 // TestHandleCut_RefusesWhatWasReadBeforeIt, however late that comes to be kept.
 func TestHandleCut_RefusesWhatWasReadBeforeIt(t *testing.T) {
 	t.Parallel()
