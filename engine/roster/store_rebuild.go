@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -151,6 +152,9 @@ func restore(ctx context.Context, log *bus.Log, conn *pgxpool.Conn, sources []So
 			}
 		}
 		n = w.total
+		if err := w.addGone(tx); err != nil {
+			return err
+		}
 		return w.flush()
 	})
 	if err != nil {
@@ -181,6 +185,32 @@ func (w *restorer) add(e bus.Entry) error {
 	}
 	rebuiltTotal.Inc()
 	w.total++
+	return w.put(ops)
+}
+
+const selectGone = `SELECT kind, aggregate, version FROM outbox WHERE type = ANY ($1)`
+
+// addGone brings in the versions of what was deleted as far back as the outbox goes. Their rows are not there any more, and who is gone
+// must not be taken for somebody who never was.
+func (w *restorer) addGone(tx pgx.Tx) error {
+	rows, err := tx.Query(w.ctx, selectGone, []string{string(wire.UserDeleted), string(wire.ServerDeleted)})
+	if err != nil {
+		return err
+	}
+	var kind string
+	var aggregate, version int64
+	var ops []bus.Op
+	_, err = pgx.ForEachRow(rows, []any{&kind, &aggregate, &version}, func() error {
+		ops = append(ops, restoredVersion(bus.Key(kind, id.ID(aggregate)), version))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.put(ops)
+}
+
+func (w *restorer) put(ops []bus.Op) error {
 	for len(ops) > 0 {
 		n := min(len(ops), stepOps)
 		w.steps = append(w.steps, ops[:n])
@@ -201,7 +231,7 @@ func (w *restorer) flush() error {
 	return w.log.Rebuild(w.ctx, steps)
 }
 
-// restored is what an aggregate is in the read model. Where its latest entry stands in the log is not known any more.
+// restored is what an aggregate is in the read model.
 func restored(e bus.Entry) (ops []bus.Op, err error) {
 	switch e.Type {
 	case wire.UserCreated:
@@ -211,6 +241,10 @@ func restored(e bus.Entry) (ops []bus.Op, err error) {
 	default:
 		panic("BUG: a source gave " + string(e.Type))
 	}
-	version := id.ID(e.Version).String()
-	return append(ops, bus.Op{Command: "HSET", Key: aggregateKey(e), Args: []string{"v", version, "at", bus.Position{}.String()}}), err
+	return append(ops, restoredVersion(aggregateKey(e), e.Version)), err
+}
+
+// restoredVersion is the version of an aggregate. Where its latest entry stands in the log is not known any more.
+func restoredVersion(key string, version int64) bus.Op {
+	return bus.Op{Command: "HSET", Key: key, Args: []string{"v", strconv.FormatInt(version, 10), "at", bus.Position{}.String()}}
 }

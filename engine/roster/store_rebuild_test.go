@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/wire"
 )
 
 // rebuild makes the read model anew from nothing but the outbox.
@@ -47,6 +49,25 @@ func TestRebuild_OpensTheLogWhenTheOutboxKnowsOfIt(t *testing.T) {
 	var left int
 	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE version = 2 AND applied_at IS NULL`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d rows are to be brought into the log, %v", left, err)
+	}
+}
+
+// TestRebuild_KnowsWhoIsGone: who had not left all guilds by then has to leave them all the same.
+func TestRebuild_KnowsWhoIsGone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.settle(t, entry(wire.UserCreated, 1, alice, wire.UserChangedPayload{User: wire.User{ID: alice, Username: "alice"}}))
+	b.settle(t, entry(wire.UserDeleted, 2, alice, wire.UserDeletedPayload{UserID: alice}))
+	b.settle(t, serverCreated(), entry(wire.ServerDeleted, 2, 0, wire.ServerDeletedPayload{GuildID: guild}))
+	if err := b.rebuild(t); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := b.roster.Gone(t.Context(), []id.ID{alice, bob}); err != nil || len(gone) != 1 || gone[0] != alice {
+		t.Errorf("gone: %v, %v", gone, err)
+	}
+	// A late repeat of an older entry is known as one.
+	if pos, err := b.outbox.apply(t.Context(), serverCreated()); err != nil || !pos.IsZero() {
+		t.Errorf("a deleted guild was made again at %s, %v", pos, err)
 	}
 }
 
