@@ -213,6 +213,53 @@ func TestTail_WaitsOutALossAndBeginsWithTheNextEpoch(t *testing.T) {
 	}
 }
 
+// TestTail_TellsOfAnEpochThatBeginsWhileItTellsOfAnother: those who were told of the first have made something of it since.
+func TestTail_TellsOfAnEpochThatBeginsWhileItTellsOfAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	last := mustPublish(t, b.log, post(1, "before")).Pos
+	renew := func() string {
+		state, err := b.log.Check(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := b.log.Close(t.Context(), state.Epoch); err != nil {
+			t.Error(err)
+		}
+		epoch, err := b.log.Begin(t.Context(), last.Ms+1)
+		if err != nil {
+			t.Error(err)
+		}
+		return epoch
+	}
+	tail := NewTail(b.log, b.log.Last)
+	cuts, second := make(chan Cut, 10), ""
+	tail.OnCut(func(_ context.Context, c Cut) error {
+		if second == "" {
+			second = renew()
+		}
+		cuts <- c
+		return nil
+	})
+	if err := tail.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer tail.Stop()
+	first := renew()
+	if c := <-cuts; c.Epoch != first {
+		t.Errorf("told of %+v, want epoch %s", c, first)
+	}
+	select {
+	case c := <-cuts:
+		if c.Epoch != second {
+			t.Errorf("told of %+v, want epoch %s", c, second)
+		}
+		eventually(t, func() bool { return tail.Epoch() == second })
+	case <-time.After(30 * time.Second):
+		t.Errorf("nobody was told of %s", second)
+	}
+}
+
 // TestGroup_GoesOnBehindItsCheckpoint when it was destroyed, and hands nothing over that is stored.
 func TestGroup_GoesOnBehindItsCheckpoint(t *testing.T) {
 	t.Parallel()
