@@ -343,6 +343,45 @@ func TestGroup_CountsWhatItWasNeverGiven(t *testing.T) {
 	}
 }
 
+// TestGroup_MissesNothingThatItWasGivenWithoutAnAnswer: a read that failed may have been one all the same. It runs alone, as above.
+func TestGroup_MissesNothingThatItWasGivenWithoutAnAnswer(t *testing.T) {
+	b := setup(t, Config{})
+	admin := connect(t, b.server.AdminURL())
+	g := newGroup(b, newStore())
+	if err := g.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read := func(from func(context.Context) (hand, bool, error), want int) {
+		t.Helper()
+		h, _, err := from(t.Context())
+		if err != nil || len(h.entries) != want {
+			t.Fatalf("%d entries, want %d: %v", len(h.entries), want, err)
+		}
+		if err := g.ack(t.Context(), h.entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPublish(t, b.log, post(1, "a"))
+	read(g.read, 1)
+	mustPublish(t, b.log, post(1, "b"))
+	last := mustPublish(t, b.log, post(1, "c")).Pos
+	mustDo(t, admin, "FUNCTION", "DELETE", "xcord")
+	if _, _, err := g.read(t.Context()); !IsUnprepared(err) {
+		t.Fatalf("read without functions: %v", err)
+	}
+	if err := Load(t.Context(), admin); err != nil {
+		t.Fatal(err)
+	}
+	read(g.take, 2)
+	mustDo(t, b.client, "XTRIM", streamKey(), "MINID", last.String()) // as the Trimmer may, for all of it is stored
+	mustPublish(t, b.log, post(1, "d"))
+	before := lostEntries.Get()
+	read(g.read, 1)
+	if n := lostEntries.Get() - before; n != 0 {
+		t.Errorf("%d entries count as lost", n)
+	}
+}
+
 // replicated is a log on a Redis with a replica, which has every write that is acknowledged.
 func replicated(t *testing.T) (b bundle, master rueidis.Client, replica *redis.Local) {
 	t.Helper()

@@ -427,12 +427,12 @@ func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 	}
 	reply, state, err := g.log.blockChecked(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
 		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(">").Build(), g.at.pos)
-	if err != nil {
-		return hand{}, false, err
+	raw, refusal := reply.AsXReadSlices()
+	if err == nil && !isNil(refusal) {
+		err = refusal
 	}
-	raw, err := reply.AsXReadSlices()
-	if err != nil && !isNil(err) {
-		g.epoch = "" // the group may be another one
+	if err != nil {
+		g.epoch = "" // the group may be another one, or was given what has not come here
 		return hand{}, false, err
 	}
 	h = handOf(raw[streamKey()], 1)
