@@ -11,7 +11,7 @@
 //
 // # Lock order
 //
-// The overlay's lock is the only one, and held for no I/O.
+// The overlay's lock is held for no I/O, and the lead's only so that one at a time uses its connection. Neither is taken with another.
 package messaging
 
 import (
