@@ -53,6 +53,10 @@ var badBuilds = []badBuild{
 		strikes: []string{"Redis cut off", "SIGSTOP the writer's node"}, rounds: 3,
 	},
 	{
+		name: "everysec under a loss of power", durability: redis.D0,
+		strikes: []string{"LOCK TABLE, power loss of Redis"}, rounds: 2,
+	},
+	{
 		name: "RESUME goes on one event late", file: "services/gateway/attach.go",
 		old:     "		paint := s.painter(r)\n		return &session.Opening{\n			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place",
 		new:     "		if len(records) > 2 { // the first may have been told\n			records = append(records[:1:1], records[2:]...)\n		}\n		paint := s.painter(r)\n		return &session.Opening{\n			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place",

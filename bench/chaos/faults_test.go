@@ -116,11 +116,10 @@ func (x *run) stop(pids ...int) {
 	}
 }
 
-// stallWriter stops the node that writes, and takes its lead away behind its back: when it goes on it must notice.
+// stallWriter stops the node that writes until the other one has taken its lead behind its back: when it goes on it must notice.
 func stallWriter(x *run) {
-	n, backend := x.m.leader()
+	n, _ := x.m.leader()
 	x.m.signal(n.child.Pid(), syscall.SIGSTOP)
-	x.m.exec(`select pg_terminate_backend($1)`, backend)
 	x.m.until("the other writer leads", func() error {
 		if other, _ := x.m.leader(); other == n {
 			return fmt.Errorf("%s still leads", n.name)

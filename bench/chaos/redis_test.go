@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/xcord/xcord/engine/redis"
@@ -40,6 +41,25 @@ var redisFaults = []fault{
 		x.m.until("the writer has stored everything", x.idle)
 		feed()
 		x.m.begin(n)
+	}},
+	// It is made again behind what is stored.
+	{name: "the writer's group destroyed", long: true, do: func(x *run) { x.m.redisInt("XGROUP", "DESTROY", "ev:{s00}", "pg") }},
+	// What is stored may go; the sessions of the node that has not read it are told so.
+	{name: "the log trimmed before a stopped node has read it", long: true, do: func(x *run) {
+		n := x.m.nodes[0]
+		if n == x.writersNode() {
+			n = x.m.nodes[1]
+		}
+		x.m.signal(n.child.Pid(), syscall.SIGSTOP)
+		x.last(1)
+		x.must(func() error {
+			p, err := x.progress()
+			if err == nil {
+				x.m.redisInt("XTRIM", "ev:{s00}", "MINID", p.stored.String())
+			}
+			return err
+		})
+		x.m.signal(n.child.Pid(), syscall.SIGCONT)
 	}},
 }
 

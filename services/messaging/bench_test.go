@@ -67,7 +67,7 @@ func (f *feed) batch(size int) []bus.Entry {
 func BenchmarkWriter_RowsPerSecond(b *testing.B) {
 	const size = 500
 	pool := durable(b)
-	w := &writer{store: store{pool}, timeout: 30 * time.Second}
+	w := &writer{store: store{pool}, timeout: 30 * time.Second, lease: time.Hour}
 	takeLead(b, w)
 	var f feed
 	var writing, baring time.Duration

@@ -50,6 +50,8 @@ type Config struct {
 	Batch int
 	// CommitTimeout bounds one batch. Default 30s: a lock that others hold longer costs the connection, nothing else.
 	CommitTimeout time.Duration
+	// Lease is how long a process that writes may stand still until another one takes the lead from it. Default 10s.
+	Lease time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -74,13 +76,16 @@ func (c Config) withDefaults() Config {
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = 30 * time.Second
 	}
+	if c.Lease == 0 {
+		c.Lease = 10 * time.Second
+	}
 	return c
 }
 
 // Validate names every mistake at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 {
+	if c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 || c.Lease < 0 {
 		errs = append(errs, errors.New("messaging: durations must not be negative"))
 	}
 	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
@@ -134,7 +139,7 @@ func New(config Config, deps Deps) *Service {
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,

@@ -22,9 +22,6 @@ const (
 	shard     = 0
 )
 
-// leadLock is the advisory lock of the writer: "xcpg" and the shard.
-const leadLock = 0x78637067
-
 // queryTimeout stands a little above the pool's statement_timeout of 5 s: a query that ends with its context costs the
 // connection.
 const queryTimeout = 6 * time.Second
@@ -131,87 +128,6 @@ func (s store) message(ctx context.Context, channel, message id.ID) (m found, ok
 	return m, true, nil
 }
 
-// lead is the right to write: a connection that holds the advisory lock, and the epoch that was begun under it. Batches
-// go through the same connection, so that who has lost the lock cannot commit; the epoch fences who does not know it yet.
-// It belongs to one goroutine.
-type lead struct {
-	conn  *pgx.Conn
-	epoch int64
-	mark  bus.Position // the checkpoint, which moves under this epoch alone
-}
-
-const tryLock = `SELECT pg_try_advisory_lock($1, $2)`
-
-const beginEpoch = `
-INSERT INTO checkpoints (grp, shard, epoch) VALUES ($1, $2, 1)
-ON CONFLICT (grp, shard) DO UPDATE SET epoch = checkpoints.epoch + 1, updated_at = now()
-RETURNING epoch, last_ms, last_seq`
-
-// lockEvery is how often the lock is tried. Waiting inside Postgres would hold back its vacuum for as long as the wait.
-const lockEvery = 250 * time.Millisecond
-
-// takeLead waits until the lead is free and takes it.
-func (s store) takeLead(ctx context.Context) (*lead, error) {
-	conn, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l := &lead{conn: conn}
-	if err := l.begin(ctx); err != nil {
-		l.end()
-		return nil, err
-	}
-	return l, nil
-}
-
-func (s store) connect(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("connect the writer: %w", err)
-	}
-	return conn.Hijack(), nil
-}
-
-func (l *lead) begin(ctx context.Context) error {
-	for {
-		ok, err := l.tryLock(ctx)
-		if err != nil {
-			return fmt.Errorf("lock the writer's lead: %w", err)
-		}
-		if ok {
-			break
-		}
-		select {
-		case <-time.After(lockEvery):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	err := l.conn.QueryRow(ctx, beginEpoch, groupName, shard).Scan(&l.epoch, &l.mark.Ms, &l.mark.Seq)
-	if err != nil {
-		return fmt.Errorf("begin the writer's epoch: %w", err)
-	}
-	return nil
-}
-
-func (l *lead) tryLock(ctx context.Context) (ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	err = l.conn.QueryRow(ctx, tryLock, leadLock, shard).Scan(&ok)
-	return ok, err
-}
-
-// end closes the connection, and with it gives up the lock.
-func (l *lead) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = l.conn.Close(ctx) // it is gone either way
-}
-
 // A batch is sent in one go and is one transaction: moveCheckpoint first, which locks the checkpoint's row, and then the rest, which
 // does nothing unless the row is of this epoch. A fenced batch so comes to nothing without a second trip to Postgres.
 const moveCheckpoint = `
@@ -253,6 +169,8 @@ type written struct{ inserted, updated, deleted int64 }
 // commit stores a batch and moves the checkpoint, all or nothing. It answers bus.ErrFenced when another lead has begun,
 // or the connection of this one is lost.
 func (l *lead) commit(ctx context.Context, b *batch) (written, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	mark := l.mark
 	if mark.Less(b.last) {
 		mark = b.last

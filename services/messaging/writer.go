@@ -32,13 +32,14 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration
-	held    *lead // nil: this process does not lead
+	timeout time.Duration // of a batch
+	lease   time.Duration // how long who leads may stand still
+	held    *lead         // nil: this process does not lead
 }
 
 // lead waits for the lead and takes it.
 func (w *writer) lead(ctx context.Context) (release func(), err error) {
-	held, err := w.store.takeLead(ctx)
+	held, err := w.store.takeLead(ctx, w.lease)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 func leading(t testing.TB) (*writer, *pgxpool.Pool) {
 	t.Helper()
 	pool := openPool(t, harness.Postgres(t))
-	w := &writer{store: store{pool}, timeout: 30 * time.Second}
+	w := &writer{store: store{pool}, timeout: 30 * time.Second, lease: time.Hour}
 	takeLead(t, w)
 	return w, pool
 }
@@ -172,7 +172,7 @@ func TestWriter_IsFencedByItsSuccessor(t *testing.T) {
 	if _, err := old.held.conn.Exec(t.Context(), "SELECT pg_advisory_unlock_all()"); err != nil {
 		t.Fatal(err)
 	}
-	next := &writer{store: store{pool}, timeout: 30 * time.Second}
+	next := &writer{store: store{pool}, timeout: 30 * time.Second, lease: time.Hour}
 	takeLead(t, next)
 	if next.held.mark != at(1) {
 		t.Errorf("the successor begins at %s", next.held.mark)
@@ -190,7 +190,7 @@ func TestWriter_IsFencedByItsSuccessor(t *testing.T) {
 func TestWriter_GivesTheLeadUpWithItsConnection(t *testing.T) {
 	t.Parallel()
 	w, pool := leading(t)
-	next := &writer{store: store{pool}, timeout: 30 * time.Second}
+	next := &writer{store: store{pool}, timeout: 30 * time.Second, lease: time.Hour}
 	got := make(chan error, 1)
 	go func() { // ends with the receive below
 		release, err := next.lead(t.Context())
@@ -209,6 +209,48 @@ func TestWriter_GivesTheLeadUpWithItsConnection(t *testing.T) {
 	if err := w.persist(t.Context(), []bus.Entry{sentEntry(at(1), generalID, "stale")}); !errors.Is(err, bus.ErrFenced) {
 		t.Errorf("the old writer got %v", err)
 	}
+}
+
+// TestWriter_TakesTheLeadFromWhoStandsStill: a process that is stopped keeps its connection, and with it the lock.
+func TestWriter_TakesTheLeadFromWhoStandsStill(t *testing.T) {
+	t.Parallel()
+	still, pool := leading(t)
+	still.held.beats.Stop()
+	next := &writer{store: store{pool}, timeout: 30 * time.Second, lease: time.Millisecond}
+	takeLead(t, next)
+	if err := still.persist(t.Context(), []bus.Entry{sentEntry(at(1), generalID, "stale")}); !errors.Is(err, bus.ErrFenced) {
+		t.Errorf("the old writer got %v", err)
+	}
+	persist(t, next, sentEntry(at(2), generalID, "after"))
+}
+
+func TestWriter_KeepsTheLeadWhileItRuns(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, harness.Postgres(t))
+	w := &writer{store: store{pool}, timeout: 30 * time.Second, lease: 40 * time.Millisecond}
+	takeLead(t, w)
+	persist(t, w, sentEntry(at(1), generalID, "before"))
+	next, err := (store{pool}).connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := &lead{conn: next}
+	defer waiting.end()
+	if ok, err := waiting.tryLock(t.Context(), time.Hour); ok || err != nil {
+		t.Fatalf("the lead was free, or %v", err)
+	}
+	// It shows that it runs, again and again, without anything to write.
+	var shown, last time.Time
+	eventually(t, func() bool {
+		const query = "SELECT state_change FROM pg_stat_activity WHERE pid = $1"
+		if err := pool.QueryRow(t.Context(), query, int64(w.held.conn.PgConn().PID())).Scan(&shown); err != nil {
+			t.Fatal(err)
+		}
+		before := last
+		last = shown
+		return !before.IsZero() && shown.After(before)
+	})
+	persist(t, w, sentEntry(at(2), generalID, "after"))
 }
 
 func TestWriter_TellsBadEntriesFromOutages(t *testing.T) {
@@ -303,7 +345,7 @@ func TestWriter_StoresOnceWhatIsDeliveredTwice(t *testing.T) {
 	crash := errors.New("killed between COMMIT and XACK")
 	calls := 0
 	again := make(chan struct{})
-	w := &writer{store: b.svc.store, timeout: 30 * time.Second}
+	w := &writer{store: b.svc.store, timeout: 30 * time.Second, lease: time.Hour}
 	group := bus.NewGroup(b.log, bus.GroupConfig{
 		Name: groupName, Lead: w.lead, IsData: isData,
 		Handle: func(ctx context.Context, entries []bus.Entry) error {

@@ -78,7 +78,7 @@ func (n *Node) build(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		service := messaging.New(messaging.Config{}, messaging.Deps{Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Pool: pool})
+		service := messaging.New(messaging.Config{Lease: s.WriterLease}, messaging.Deps{Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Pool: pool})
 		from = service.Checkpoint
 		n.houses.Add("tail", sh.tail)
 		n.houses.Add(Messaging, service)

@@ -72,6 +72,7 @@ type Settings struct {
 
 	Durability string `help:"What a 2xx survives: D0, D2 or D3 (README, Promises)." enum:"D0,D2,D3" default:"D2"`
 
+	WriterLease  time.Duration `default:"10s" help:"How long the process that writes messages to Postgres may stand still before another one does."`
 	ResumeWindow time.Duration `default:"5m" help:"How long a session can be resumed after its connection has gone, on any gateway."`
 	DrainTime    time.Duration `default:"5s" help:"Over how long a stop spreads telling clients to reconnect, at most; 10 ms for each is enough."`
 
@@ -109,6 +110,9 @@ func (s *Settings) Validate() error {
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
+	}
+	if s.WriterLease < 0 {
+		errs = append(errs, fmt.Errorf("writer-lease %v is negative", s.WriterLease))
 	}
 	if s.ResumeWindow < 0 {
 		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
