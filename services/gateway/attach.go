@@ -88,14 +88,14 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		s.forsake(r)
 		return fault.Unauthorized()
 	}
-	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
 			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
 				return s.welcome(ctx, emit, r, in, at)
 			},
-		}
+		}, nil
 	})
 	if err != nil {
 		s.forsake(r)
@@ -205,17 +205,17 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	if err := s.secure(ctx, r, place); err != nil {
 		return err
 	}
-	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		records, ok := s.core.ring.Since(place.Point) // attach holds the lock
 		if !ok {
-			return nil
+			return nil, session.ErrLost
 		}
 		paint := s.painter(r)
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place, Records: records,
 			Body: paint.steps(nil, at.guilds),
 			Last: s.people.presencesAfter(r, at.all(), paint.presences),
-		}
+		}, nil
 	})
 	if errors.Is(err, session.ErrLost) {
 		return s.lost(ctx, r)
@@ -298,9 +298,15 @@ func (a arrival) all() []sight {
 var errAgain = errors.New("the user's guilds have changed meanwhile")
 
 // attach reads what the user sees, brings it forward to the core's position, and begins the session there. open makes the opening,
-// under the lock; nil for session.ErrLost.
-func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, open func(arrival) *session.Opening) error {
+// under the lock. It answers session.ErrInvalid when the session is not the connection's any more.
+func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, open func(arrival) (*session.Opening, error)) error {
 	defer attachTime.UpdateDuration(time.Now())
+	stays := func(at arrival) (*session.Opening, error) {
+		if s.desk.of(sub) != r {
+			return nil, session.ErrInvalid
+		}
+		return open(at)
+	}
 	for range attachTries {
 		look, err := s.look(ctx, r)
 		if err != nil {
@@ -309,7 +315,7 @@ func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, o
 		if err := s.deps.Tail.WaitFor(ctx, look.pos); err != nil {
 			return err
 		}
-		err = s.core.attach(sub, r, look, s.painter(r), open)
+		err = s.core.attach(sub, r, look, s.painter(r), stays)
 		if !errors.Is(err, errAgain) {
 			return err
 		}
@@ -362,7 +368,7 @@ func (s shape) has(guild id.ID) bool {
 }
 
 // attach begins a session at the core's position, which is not before that of the look.
-func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) *session.Opening) error {
+func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) (*session.Opening, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pos.Less(l.pos) {
@@ -388,9 +394,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 		at.guilds[guild] = sight{guild: cp.guild, member: cp.members[r.user], class: class}
 	}
 	at.order = slices.Sorted(maps.Keys(at.guilds))
-	opening := open(at)
-	if opening == nil {
-		return session.ErrLost
+	opening, err := open(at)
+	if err != nil {
+		return err
 	}
 	if !sub.Begin(opening) {
 		return context.Canceled

@@ -229,7 +229,9 @@ func (d *desk) shown(r *record) presence.Status {
 func (d *desk) drop(r *record) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.records, r.id)
+	if d.records[r.id] == r {
+		delete(d.records, r.id)
+	}
 	delete(d.owned, r.owner)
 }
 
