@@ -192,14 +192,8 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 		return err
 	}
 	place, err := s.locate(ctx, r, in.Seq)
-	switch {
-	case errors.Is(err, session.ErrFuture):
-		resumeFuture.Inc()
-		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
-	case errors.Is(err, session.ErrLost):
-		return s.lost(ctx, r)
-	case err != nil:
-		return err
+	if err != nil {
+		return s.misplaced(ctx, r, err)
 	}
 	r.told = false
 	if err := s.secure(ctx, r, place); err != nil {
@@ -266,6 +260,26 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 func (s *Service) forsake(r *record) {
 	s.desk.drop(r)
 	s.saver.put(&errand{record: r, end: true})
+}
+
+// misplaced answers a client of which it cannot be said where it stands. That may be for want of what another gateway knows, which has
+// taken the session without a word: then the connection is closed, and the client comes again for what is there.
+func (s *Service) misplaced(ctx context.Context, r *record, err error) error {
+	if !errors.Is(err, session.ErrFuture) && !errors.Is(err, session.ErrLost) {
+		return err
+	}
+	owner, _, ok, failed := s.deps.Resume.Find(ctx, r.id)
+	switch {
+	case failed != nil:
+		return failed
+	case ok && owner != s.deps.Resume.Gateway():
+		s.taken(r)
+		return &session.CloseError{Code: wire.CloseUnknown, Reason: "resumed elsewhere"}
+	case errors.Is(err, session.ErrFuture):
+		resumeFuture.Inc()
+		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
+	}
+	return s.lost(ctx, r)
 }
 
 // lost gives a session up.

@@ -44,6 +44,32 @@ func TestGateway_LetsATakenSessionGo(t *testing.T) {
 	}
 }
 
+// TestGateway_AsksBackWhatWasTakenWithoutAWord: a session was away when another gateway claimed it for want of an answer, and went on
+// there. Its client comes back to where nobody knows of that, with a number that was never sent there.
+func TestGateway_AsksBackWhatWasTakenWithoutAWord(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	other := b.another(Config{})
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.flush()
+	other.service.letters.hush(b.name)
+	on := other.resume(alice, s, s.seq)
+	on.dispatch("RESUMED")
+	other.say(bob, general, "elsewhere")
+	on.message()
+	other.cut(on)
+	b.say(bob, general, "meanwhile")
+	if got := b.resume(alice, on, on.seq).closed(); got != int(wire.CloseUnknown) {
+		t.Errorf("closed with %d", got)
+	}
+	back := b.resume(alice, on, on.seq)
+	if got := back.message(); got != "meanwhile" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // refusesElsewhere expects that alice's session, of a gateway that is dead, cannot be resumed on a new one.
 func (b *bundle) refusesElsewhere(s *socket) {
 	b.t.Helper()
