@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -18,8 +19,10 @@ import (
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -76,7 +79,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err := s.allowStart(ctx, who.User); err != nil {
 		return err
 	}
-	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
+	r := &record{id: newSessionID(), user: who.User, login: loginOf(who, in.Token), trail: &session.Trail{}, status: statusOf(in.Status)}
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
 	}
@@ -104,6 +107,14 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	identifiesTotal.Inc()
 	s.show(ctx, r)
 	return nil
+}
+
+// loginOf is what a token stands for: the login session of a person, and of a bot the token itself, as a hash.
+func loginOf(who rest.Identity, raw string) string {
+	if who.Bot {
+		return token.HashBotToken(strings.TrimPrefix(raw, "Bot "))
+	}
+	return who.Session
 }
 
 // sessionIDLen is the length of a session's id: random bytes in hex.
@@ -175,10 +186,11 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	if err != nil {
 		return err
 	}
-	r := s.desk.claim(in.SessionID, who.User, who.Session, sub)
+	login := loginOf(who, in.Token)
+	r := s.desk.claim(in.SessionID, who.User, login, sub)
 	if r == nil {
-		if err = s.adopt(ctx, in.SessionID, who.User, in.Seq); err == nil {
-			r = s.desk.claim(in.SessionID, who.User, who.Session, sub)
+		if err = s.adopt(ctx, in.SessionID, who.User, login, in.Seq); err == nil {
+			r = s.desk.claim(in.SessionID, who.User, login, sub)
 		}
 	}
 	switch {
@@ -325,6 +337,10 @@ func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, o
 		look, err := s.look(ctx, r)
 		if err != nil {
 			return err
+		}
+		// A person's login that ends is heard of; that of a bot may have ended before the session was at the desk.
+		if _, login := s.desk.said(r); r.shape.bot && !token.SameHash(look.user.BotHash, login) {
+			return fault.Unauthorized()
 		}
 		if err := s.deps.Tail.WaitFor(ctx, look.pos); err != nil {
 			return err

@@ -28,7 +28,7 @@ type record struct {
 	ended bool      // nothing is kept of it any more
 
 	// The desk guards what follows.
-	login  string           // the login session whose token opened it or came back for it last; empty for bots
+	login  string           // the login session whose token opened it or came back for it last; of a bot see loginOf
 	status presence.Status  // what the client said of itself
 	owner  *session.Session // nil: the connection is gone
 	gone   time.Time        // since when

@@ -155,17 +155,17 @@ func (s *Service) Leave(ctx context.Context, sub *session.Session, c session.Che
 
 // adopt brings a session that is not here into the desk, as if its connection had just been lost: from the gateway that has it, or
 // from what one that is dead has left behind. It answers session.ErrInvalid when there is nothing to go on with.
-func (s *Service) adopt(ctx context.Context, name string, user id.ID, seq int64) error {
+func (s *Service) adopt(ctx context.Context, name string, user id.ID, login string, seq int64) error {
 	// Whoever comes for the same session meanwhile waits for this one, whose connection may end before.
 	_, err, _ := s.adopting.Do(name, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StartTimeout)
 		defer cancel()
-		return nil, s.fetch(ctx, name, user, seq)
+		return nil, s.fetch(ctx, name, user, login, seq)
 	})
 	return err
 }
 
-func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64) error {
+func (s *Service) fetch(ctx context.Context, name string, user id.ID, login string, seq int64) error {
 	if s.desk.has(name) {
 		return nil
 	}
@@ -179,8 +179,7 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if l.state.User != user || l.state.Epoch != l.epoch || l.epoch == "" {
 		return session.ErrInvalid
 	}
-	// Its gateway may have been dead when the login ended, and could not end the session.
-	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
+	if !s.stands(l.state, login) {
 		return session.ErrInvalid
 	}
 	// The note is of whom the session belongs to, and from before the claim: of a session that it has lost, a gateway's later notes
@@ -214,6 +213,18 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	s.desk.adopt(r, s.cfg.Now())
 	adoptedTotal.Inc()
 	return nil
+}
+
+// stands says whether the login that a session was left with has not ended: its gateway may have been dead then, and could not end the
+// session. A bot that comes with another token has had its former one reset.
+func (s *Service) stands(k kept, login string) bool {
+	switch {
+	case k.Login == "": // written by an older binary, of a bot
+		return true
+	case k.Bot:
+		return k.Login == login
+	}
+	return s.deps.Door.Stands(rest.Identity{User: k.User, Session: k.Login})
 }
 
 // left is a session that is not here, and the log as it is when its client comes.

@@ -9,6 +9,7 @@ import (
 	"github.com/fasthttp/websocket"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
@@ -147,6 +148,42 @@ func TestGateway_RefusesWhatALoginHasLeftBehind(t *testing.T) {
 		if other.resumed() {
 			t.Errorf("one that %s lets another login go on", name)
 		}
+	}
+}
+
+// TestGateway_RefusesWhatAFormerTokenHasLeftBehind: with the token that a bot's session was opened with it goes on elsewhere. When its gateway
+// is dead while that is reset, the session is over for the new one, as it would be if the gateway had lived.
+func TestGateway_RefusesWhatAFormerTokenHasLeftBehind(t *testing.T) {
+	t.Parallel()
+	const robot = id.ID(7)
+	b := setup(t, Config{})
+	first, hash := token.NewBotToken(robot)
+	second, next := token.NewBotToken(robot)
+	robotic := wire.UserChangedPayload{User: wire.User{ID: robot, Username: "robot", Bot: true}, BotHash: hash}
+	b.cold(wire.UserCreated, bus.Entry{User: robot}, robotic)
+	intents := wire.IntentsAll
+	s := b.dial("/?v=10&encoding=json")
+	s.send(wire.OpIdentify, wire.Identify{Token: "Bot " + first, Intents: &intents})
+	var ready wire.Ready
+	s.dispatch("READY").into(t, &ready)
+	come := func(to *bundle, raw string) *socket {
+		c := to.dial("/?v=10&encoding=json")
+		c.session, c.seq = ready.SessionID, s.seq
+		c.send(wire.OpResume, wire.Resume{Token: raw, SessionID: ready.SessionID, Seq: s.seq})
+		return c
+	}
+	elsewhere := b.another(Config{})
+	come(elsewhere, first).dispatch("RESUMED")
+	elsewhere.flush()
+	elsewhere.abandon()
+	last := b.another(Config{})
+	robotic.BotHash = next
+	last.cold(wire.UserUpdated, bus.Entry{User: robot}, robotic)
+	if come(last, second).resumed() {
+		t.Error("the session was resumed with the new token")
+	}
+	if got := come(last, first).closed(); got != int(wire.CloseAuthenticationFailed) {
+		t.Errorf("the former token was closed with %d", got)
 	}
 }
 
