@@ -93,11 +93,12 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	}
 	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
-			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
-			First: func(ctx context.Context, emit session.Emit) error {
+			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: session.Place{View: blind(r)},
+			First: func(_ context.Context, emit session.Emit) error {
 				r.told = true
-				return s.welcome(ctx, emit, r, in, at)
+				return emit("READY", encode(s.ready(r, in, at)))
 			},
+			Body: s.painter(r).steps(nil, at.guilds),
 		}, nil
 	})
 	if err != nil {
@@ -140,8 +141,8 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 	return out, nil
 }
 
-// welcome sends READY and the guilds.
-func (s *Service) welcome(ctx context.Context, emit session.Emit, r *record, in session.Identify, at arrival) error {
+// ready is what a session begins with. The guilds follow as what it is told when it comes to see them.
+func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	ready := wire.Ready{
 		V: in.Version, User: selfUser(at.user), SessionID: r.id, ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
 		Application: wire.ReadyApplication{ID: r.user},
@@ -152,23 +153,12 @@ func (s *Service) welcome(ctx context.Context, emit session.Emit, r *record, in 
 	for _, guild := range at.order {
 		ready.Guilds = append(ready.Guilds, wire.UnavailableGuild{ID: guild, Unavailable: true})
 	}
-	if err := emit("READY", encode(ready)); err != nil {
-		return err
-	}
-	if !r.shape.intents.Has(wire.IntentGuilds) {
-		return nil
-	}
-	paint := s.painter(r)
-	for _, guild := range at.order {
-		body, err := paint.guild(ctx, at.guilds[guild])
-		if err != nil {
-			return err
-		}
-		if err := emit("GUILD_CREATE", body); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ready
+}
+
+// blind is the view of a session that has not been told of anything.
+func blind(r *record) *hub.View {
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
 }
 
 func (s *Service) painter(r *record) painter {

@@ -446,8 +446,7 @@ func (s *Service) secure(ctx context.Context, r *record, place session.Place) er
 // announce writes down that a new session is here, so that it can be demanded before there is a checkpoint of it. Nobody can go on
 // from this one.
 func (s *Service) announce(ctx context.Context, r *record) error {
-	view := &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
-	return s.saver.sync(ctx, s.keep(r, torn(session.Place{Seq: -1, View: view})))
+	return s.saver.sync(ctx, s.keep(r, torn(session.Place{Seq: -1, View: blind(r)})))
 }
 
 // torn is a checkpoint for who has exactly what is up to a place.

@@ -187,6 +187,29 @@ func TestGateway_RefusesWhatAFormerTokenHasLeftBehind(t *testing.T) {
 	}
 }
 
+// TestGateway_ResumesFromTheMidstOfABeginning: a connection was lost behind READY, before its client had all guilds. It goes on from there,
+// where it was as elsewhere.
+func TestGateway_ResumesFromTheMidstOfABeginning(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	goesOn := func(on *bundle, s *socket) {
+		t.Helper()
+		back := on.resume(alice, s, 1)
+		for _, name := range []string{"GUILD_CREATE", "MESSAGE_CREATE", "RESUMED"} {
+			back.dispatch(name)
+		}
+	}
+	s, _ := b.identify(alice, wire.IntentsAll)
+	left, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.say(bob, general, "missed")
+	goesOn(b, s)
+	b.flush()
+	b.abandon()
+	goesOn(b.another(Config{}), left)
+}
+
 // TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees, and the gateway was killed before it
 // had written that down. Counted with the view from before it, its number would be a later place, and what lies between would be lost
 // without a word.
