@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/wire"
@@ -105,6 +106,37 @@ func TestCut_EndsASessionThatIsAboutToBegin(t *testing.T) {
 	letGo()
 	cut.Wait()
 	s.invalidated()
+}
+
+// TestCut_EndsASessionThatIsBeingFetched: the epoch was looked at before the cut, and the place is one of a log that is not there any more.
+func TestCut_EndsASessionThatIsBeingFetched(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	other := b.another(Config{})
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.flush()
+	letGo := other.behind()
+	b.say(owner, general, "what the other one has not read") // for which the fetch has to wait
+	on := other.resume(alice, s, s.seq)
+	for !other.owns(s) {
+		runtime.Gosched()
+	}
+	other.service.desk.clear(time.Now())
+	letGo()
+	if on.resumed() {
+		t.Error("the session was resumed")
+	}
+}
+
+// owns says whether Redis holds a session for the gateway of b.
+func (b *bundle) owns(s *socket) bool {
+	b.t.Helper()
+	owner, _, _, err := b.service.deps.Resume.Find(b.t.Context(), s.session)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return owner == b.name
 }
 
 // open is how many sessions have a connection.

@@ -51,6 +51,7 @@ type desk struct {
 	mu      sync.Mutex // guards everything below
 	records map[string]*record
 	owned   map[*session.Session]*record
+	cuts    int // how often all sessions were forgotten
 	// left are the sessions whose connection has gone, in that order; those that came back or ended meanwhile too.
 	left []departure
 }
@@ -104,13 +105,25 @@ func (d *desk) claim(name string, user id.ID, login string, s *session.Session) 
 	return r
 }
 
-// adopt adds a session that another gateway had, as one whose connection has just gone.
-func (d *desk) adopt(r *record, now time.Time) {
+// forgotten is how often all sessions have been forgotten, for adopt.
+func (d *desk) forgotten() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.cuts
+}
+
+// adopt adds a session that another gateway had, as one whose connection has just gone. It answers false when all sessions have been
+// forgotten since cuts was asked for: then it is one of them.
+func (d *desk) adopt(r *record, cuts int, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cuts != cuts {
+		return false
+	}
 	r.gone = now
 	d.records[r.id] = r
 	d.left = append(d.left, departure{record: r, gone: now})
+	return true
 }
 
 // has says whether a session is here.
@@ -142,6 +155,7 @@ func (d *desk) clear(now time.Time) (ended []*record) {
 	}
 	clear(d.records)
 	clear(d.owned)
+	d.cuts++
 	return ended
 }
 

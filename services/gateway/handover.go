@@ -172,6 +172,7 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, login stri
 	if len(name) != sessionIDLen || s.saver.ending(name) {
 		return session.ErrInvalid
 	}
+	cuts := s.desk.forgotten()
 	l, err := s.findLeft(ctx, name)
 	if err != nil {
 		return err
@@ -210,7 +211,9 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, login stri
 	if err := s.deps.Tail.WaitFor(ctx, l.last); err != nil {
 		return err
 	}
-	s.desk.adopt(r, s.cfg.Now())
+	if !s.desk.adopt(r, cuts, s.cfg.Now()) {
+		return session.ErrInvalid
+	}
 	adoptedTotal.Inc()
 	return nil
 }
