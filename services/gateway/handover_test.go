@@ -45,6 +45,32 @@ func TestGateway_LetsATakenSessionGo(t *testing.T) {
 	}
 }
 
+// TestGateway_AsksBackWhatWasTakenWithoutAWord: a session was away when another gateway claimed it for want of an answer, and went on
+// there. Its client comes back to where nobody knows of that, with a number that was never sent there.
+func TestGateway_AsksBackWhatWasTakenWithoutAWord(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	other := b.another(Config{})
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.flush()
+	other.service.letters.hush(b.name)
+	on := other.resume(alice, s, s.seq)
+	on.dispatch("RESUMED")
+	other.say(bob, general, "elsewhere")
+	on.message()
+	other.cut(on)
+	b.say(bob, general, "meanwhile")
+	if got := b.resume(alice, on, on.seq).closed(); got != int(wire.CloseUnknown) {
+		t.Errorf("closed with %d", got)
+	}
+	back := b.resume(alice, on, on.seq)
+	if got := back.message(); got != "meanwhile" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // refusesElsewhere expects that alice's session, of a gateway that is dead, cannot be resumed on a new one.
 func (b *bundle) refusesElsewhere(s *socket) {
 	b.t.Helper()
@@ -170,6 +196,29 @@ func TestGateway_EndsWhatAnOldTokenHasBegun(t *testing.T) {
 	if again.resumed() {
 		t.Error("the session of the old token goes on with the new one")
 	}
+}
+
+// TestGateway_ResumesFromTheMidstOfABeginning: a connection was lost behind READY, before its client had all guilds. It goes on from there,
+// where it was as elsewhere.
+func TestGateway_ResumesFromTheMidstOfABeginning(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	goesOn := func(on *bundle, s *socket) {
+		t.Helper()
+		back := on.resume(alice, s, 1)
+		for _, name := range []string{"GUILD_CREATE", "MESSAGE_CREATE", "RESUMED"} {
+			back.dispatch(name)
+		}
+	}
+	s, _ := b.identify(alice, wire.IntentsAll)
+	left, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.say(bob, general, "missed")
+	goesOn(b, s)
+	b.flush()
+	b.abandon()
+	goesOn(b.another(Config{}), left)
 }
 
 // TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees, and the gateway was killed before it
