@@ -84,9 +84,13 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		return err
 	}
 	s.desk.enter(r, sub)
-	if !s.deps.Door.Stands(who) { // it ended before it could be found at the desk
+	stands, err := s.deps.Door.Stands(ctx, who)
+	if err == nil && !stands { // it ended before it could be found at the desk
+		err = fault.Unauthorized()
+	}
+	if err != nil {
 		s.forsake(r)
-		return fault.Unauthorized()
+		return err
 	}
 	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
 		return &session.Opening{
@@ -181,8 +185,12 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 			r = s.desk.claim(in.SessionID, who.User, who.Session, sub)
 		}
 	}
+	stands := true
+	if r != nil {
+		stands, err = s.deps.Door.Stands(ctx, who)
+	}
 	switch {
-	case r != nil && !s.deps.Door.Stands(who):
+	case err == nil && !stands:
 		s.forsake(r)
 		return fault.Unauthorized()
 	case err == nil && r == nil, errors.Is(err, session.ErrInvalid):

@@ -6,7 +6,6 @@ import (
 
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
@@ -233,13 +232,13 @@ func (d *desk) drop(r *record) {
 	delete(d.owned, r.owner)
 }
 
-// expel forgets the sessions of a login of the user's, open or away, or those of all logins. The caller closes those that are open,
-// which cannot be resumed from the moment that their clients see it.
-func (d *desk) expel(user id.ID, login string) (ended []*record, open []*session.Session) {
+// expel forgets the sessions of a user's whose login has ended, open or away. The caller closes those that are open, which cannot be
+// resumed from the moment that their clients see it.
+func (d *desk) expel(user id.ID, over func(login string) bool) (ended []*record, open []*session.Session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, r := range d.records {
-		if r.user == user && (login == identity.AllSessions || r.login == login) {
+		if r.user == user && over(r.login) {
 			delete(d.records, name)
 			ended = append(ended, r)
 			if r.owner != nil {

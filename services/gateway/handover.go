@@ -180,8 +180,14 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 		return session.ErrInvalid
 	}
 	// Its gateway may have been dead when the login ended, and could not end the session.
-	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
-		return session.ErrInvalid
+	if login := l.state.Login; login != "" {
+		stands, err := s.deps.Door.Stands(ctx, rest.Identity{User: user, Bot: l.state.Bot, Session: login})
+		if err != nil {
+			return err
+		}
+		if !stands {
+			return session.ErrInvalid
+		}
 	}
 	// The note is of whom the session belongs to, and from before the claim: of a session that it has lost, a gateway's later notes
 	// know nothing.

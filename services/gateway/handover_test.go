@@ -9,6 +9,7 @@ import (
 	"github.com/fasthttp/websocket"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
@@ -121,6 +122,53 @@ func TestGateway_RefusesWhatALoginHasLeftBehind(t *testing.T) {
 		if other.resumed() {
 			t.Errorf("one that %s lets another login go on", name)
 		}
+	}
+}
+
+// TestGateway_EndsWhatAnOldTokenHasBegun: a bot gets another token, and nobody announces it but the log. What the old one has begun ends
+// where it is, and where its gateway was dead not even the new one goes on with it.
+func TestGateway_EndsWhatAnOldTokenHasBegun(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const bot = id.ID(77)
+	raw, hash := token.NewBotToken(bot)
+	next, nextHash := token.NewBotToken(bot)
+	robot := func(kind wire.EventType, name, hash string) {
+		t.Helper()
+		b.cold(kind, bus.Entry{User: bot}, wire.UserChangedPayload{User: wire.User{ID: bot, Username: name, Bot: true}, BotHash: hash})
+	}
+	robot(wire.UserCreated, "robot", hash)
+	begin := func(raw string) *socket {
+		t.Helper()
+		s := b.dial("/?v=10&encoding=json")
+		s.send(wire.OpIdentify, wire.Identify{Token: raw, Intents: new(wire.IntentGuilds)})
+		var ready wire.Ready
+		s.dispatch("READY").into(t, &ready)
+		s.session = ready.SessionID
+		return s
+	}
+	s := begin(raw)
+	robot(wire.UserUpdated, "another name", hash)
+	s.dispatch("USER_UPDATE")
+	s.send(wire.OpHeartbeat, s.seq)
+	if f := s.read(); f.Op != wire.OpHeartbeatACK {
+		t.Fatalf("after a change of its name the bot gets op %d", f.Op)
+	}
+	robot(wire.UserUpdated, "another name", nextHash)
+	if got := s.closed(); got != int(wire.CloseAuthenticationFailed) {
+		t.Errorf("closed with %d", got)
+	}
+
+	s = begin(next)
+	b.flush()
+	b.abandon()
+	b = b.another(Config{})
+	last, lastHash := token.NewBotToken(bot)
+	robot(wire.UserUpdated, "another name", lastHash)
+	again := b.dial("/?v=10&encoding=json")
+	again.send(wire.OpResume, wire.Resume{Token: last, SessionID: s.session, Seq: s.seq})
+	if again.resumed() {
+		t.Error("the session of the old token goes on with the new one")
 	}
 }
 
