@@ -258,6 +258,12 @@ type ListMessages struct {
 	Limit  *int  `query:"limit" validate:"omitnil,min=1,max=100"`
 }
 
+// BulkDelete is the body of POST /channels/{channel}/messages/bulk-delete. How many there may be has
+// a code of its own, which the handler answers.
+type BulkDelete struct {
+	Messages []id.ID `json:"messages" validate:"required,dive,required"`
+}
+
 // MessageDelete is MESSAGE_DELETE.
 type MessageDelete struct {
 	ID        id.ID `json:"id"`

@@ -225,6 +225,7 @@ func (s *scene) permission(t *testing.T) {
 		f(who.person, "GET", at+"/messages", "", fault.MissingAccess)
 		f(who.person, "GET", at+"/messages/$message", "", fault.MissingAccess)
 		f(who.person, "POST", at+"/messages", `{"content":"x"}`, fault.MissingAccess)
+		f(who.person, "POST", at+"/messages/bulk-delete", `{"messages":["1","2"]}`, fault.MissingAccess)
 		f(who.person, "POST", at+"/typing", "", fault.MissingAccess)
 		f(who.person, "PATCH", at, `{"name":"x"}`, fault.MissingAccess)
 		f(who.person, "DELETE", at, "", fault.MissingAccess)

@@ -10,6 +10,7 @@ import (
 	"github.com/bwmarrin/discordgo"
 
 	"github.com/xcord/xcord/engine/client"
+	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -99,6 +100,16 @@ func TestDiscordgo_UnchangedBotAnswersPing(t *testing.T) {
 		t.Errorf("the deleted reply: %v, want 404 10008", err)
 	}
 
+	bot.deletesInBulk(t, heard.ChannelID, func() {
+		mods, err := ada.CreateRole(t.Context(), guild, wire.CreateRole{Name: new("mods"), Permissions: new(perm.ManageMessages)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ada.GiveRole(t.Context(), guild, app.ID, mods.ID); err != nil {
+			t.Fatal(err)
+		}
+	}, adas)
+
 	if err := bot.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +197,34 @@ func (b *libraryBot) knows(t *testing.T, guild, channel, owner string) {
 	}
 	if members, err := b.GuildMembers(guild, "", 100); err != nil || len(members) != 2 {
 		t.Errorf("members: %+v, %v", members, err)
+	}
+}
+
+// deletesInBulk is for who manages messages, as the bot does from promote on. adas is told.
+func (b *libraryBot) deletesInBulk(t *testing.T, channel string, promote func(), adas *client.Gateway) {
+	t.Helper()
+	var sent []string
+	for _, text := range []string{"one", "two", "three"} {
+		m, err := b.ChannelMessageSend(channel, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, m.ID)
+	}
+	if err := b.ChannelMessagesBulkDelete(channel, sent[:2]); !isRESTError(err, http.StatusForbidden, discordgo.ErrCodeMissingPermissions) {
+		t.Errorf("without the permission: %v, want 403 50013", err)
+	}
+	promote()
+	if err := b.ChannelMessagesBulkDelete(channel, sent[:2]); err != nil {
+		t.Fatal(err)
+	}
+	await(t, adas, "MESSAGE_DELETE_BULK", func(d client.Dispatch) bool {
+		m, ok := client.As[wire.MessageDeleteBulk](d, d.Type)
+		return ok && len(m.IDs) == 2 && m.IDs[0].String() == sent[0] && m.IDs[1].String() == sent[1] && m.ChannelID.String() == channel
+	})
+	left, err := b.ChannelMessages(channel, 1, "", "", "")
+	if err != nil || len(left) != 1 || left[0].ID != sent[2] {
+		t.Errorf("the bot reads %+v, %v", left, err)
 	}
 }
 

@@ -76,6 +76,64 @@ func TestJourney_PeopleTalk(t *testing.T) {
 	}
 }
 
+// TestBulkDelete_IsOneEvent: what is deleted together is told as one event, to who is there and to who comes back on another gateway, and
+// is not in the history of either.
+func TestBulkDelete_IsOneEvent(t *testing.T) {
+	t.Parallel()
+	w, other := pair(t)
+	ada, bob := w.register(t, "ada"), w.register(t, "bob")
+	guild, channel := ada.guild(t, "first")
+	ada.invite(t, channel, bob)
+	adas, bobs := ada.connect(t, client.GatewayConfig{}), bob.connect(t, client.GatewayConfig{})
+	await(t, adas, "GUILD_CREATE", nil)
+	await(t, bobs, "GUILD_CREATE", nil)
+	var all []id.ID
+	for i := range 5 {
+		all = append(all, bob.say(t, channel, fmt.Sprint(i)).ID)
+	}
+	await(t, bobs, "MESSAGE_CREATE", content("4"))
+	state := bobs.Detach()
+
+	if err := bob.DeleteMessages(t.Context(), channel, all[:2]); !client.IsCode(err, fault.MissingPermissions) {
+		t.Errorf("by who wrote them: %v, want 50013", err)
+	}
+	for _, some := range [][]id.ID{all[1:4], all[:3]} { // the second finds only the first message
+		if err := ada.DeleteMessages(t.Context(), channel, some); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := ada.say(t, channel, "last")
+	bobs = bob.connect(t, client.GatewayConfig{URL: other, Resume: &state})
+	for name, g := range map[string]*client.Gateway{"ada": adas, "bob": bobs} {
+		var told []any
+		for told == nil || told[len(told)-1] != last.ID {
+			d := next(t, g)
+			if m, ok := client.As[wire.MessageDeleteBulk](d, "MESSAGE_DELETE_BULK"); ok {
+				told = append(told, m)
+			}
+			if m, ok := client.As[wire.MessageDelete](d, "MESSAGE_DELETE"); ok {
+				told = append(told, m)
+			}
+			if m, ok := client.As[wire.Message](d, "MESSAGE_CREATE"); ok && !slices.Contains(all, m.ID) {
+				told = append(told, m.ID)
+			}
+		}
+		want := []any{
+			wire.MessageDeleteBulk{IDs: all[1:4], ChannelID: channel, GuildID: guild},
+			wire.MessageDelete{ID: all[0], ChannelID: channel, GuildID: guild}, last.ID,
+		}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("%s was told: %s", name, diff)
+		}
+		if stats := g.Stats(); stats.Gaps != 0 || stats.Resumed != map[string]int64{"bob": 1}[name] {
+			t.Errorf("%s: %+v", name, stats)
+		}
+	}
+	if diff := cmp.Diff([]id.ID{all[4], last.ID}, wholeHistory(t, bob, channel)); diff != "" {
+		t.Errorf("history: %s", diff)
+	}
+}
+
 // awaitRow waits until the writer has stored a message.
 func (w *world) awaitRow(t *testing.T, message id.ID, want string) {
 	t.Helper()

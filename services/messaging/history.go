@@ -200,71 +200,92 @@ func (s *Service) mustRemember(mark bus.Position) error {
 
 // find is one message as of now, or 10008. The caller has caught up.
 func (s *Service) find(ctx context.Context, channel, message id.ID) (found, error) {
+	one, err := s.findAll(ctx, channel, []id.ID{message})
+	if err != nil {
+		return found{}, err
+	}
+	if len(one) == 0 {
+		return found{}, fault.New(fault.UnknownMessage)
+	}
+	return one[0], nil
+}
+
+// findAll is those of some messages that there are now, in any order. The caller has caught up.
+func (s *Service) findAll(ctx context.Context, channel id.ID, messages []id.ID) ([]found, error) {
 	for range pageTries {
 		resets, err := s.whole()
 		if err != nil {
-			return found{}, err
+			return nil, err
 		}
-		m, deleted, known := s.overlay.look(channel, message)
-		if !known {
-			var ok bool
-			if m, deleted, ok, err = s.findRow(ctx, channel, message); err != nil {
-				return found{}, err
-			}
-			if !ok {
-				readRetries.Inc()
-				continue
-			}
+		there, ok, err := s.look(ctx, channel, messages)
+		if err != nil {
+			return nil, err
 		}
-		if now, _ := s.overlay.state(); now != resets {
+		if ok {
+			there, err = s.bodies(ctx, there)
+		}
+		if now, _ := s.overlay.state(); !ok || errors.Is(err, errTrimmed) || now != resets {
 			readRetries.Inc()
 			continue
 		}
-		if deleted {
-			return found{}, fault.New(fault.UnknownMessage)
-		}
-		one, err := s.bodies(ctx, []found{m})
-		switch {
-		case errors.Is(err, errTrimmed):
-			readRetries.Inc()
-		case err != nil:
-			return found{}, err
-		case len(one) == 0:
-			return found{}, fault.New(fault.UnknownMessage)
-		default:
-			return one[0], nil
-		}
+		return there, err
 	}
-	return found{}, fault.Unavailable(fmt.Errorf("message %s changed %d times while it was read", message, pageTries), time.Second)
+	return nil, fault.Unavailable(fmt.Errorf("messages of %s changed %d times while they were read", channel, pageTries), time.Second)
 }
 
-// findRow is a message below the overlay: the dead letters over its row. missing also says that it is deleted; ok is false when
-// something has changed meanwhile.
-func (s *Service) findRow(ctx context.Context, channel, message id.ID) (m found, missing, ok bool, err error) {
+// look is what the overlay has of messages, and findRows of the others; ok is false when something has changed meanwhile.
+func (s *Service) look(ctx context.Context, channel id.ID, messages []id.ID) (there []found, ok bool, err error) {
+	var below []id.ID
+	for _, message := range messages {
+		m, deleted, known := s.overlay.look(channel, message)
+		switch {
+		case !known:
+			below = append(below, message)
+		case !deleted:
+			there = append(there, m)
+		}
+	}
+	if len(below) == 0 {
+		return there, true, nil
+	}
+	rows, ok, err := s.findRows(ctx, channel, below)
+	return append(there, rows...), ok, err
+}
+
+// findRows is messages below the overlay: the dead letters over their rows. ok is false when something has changed meanwhile.
+func (s *Service) findRows(ctx context.Context, channel id.ID, messages []id.ID) (there []found, ok bool, err error) {
 	floor := s.overlay.checkpoint()
 	dead, err := s.graves.view(ctx)
 	if err != nil {
-		return found{}, false, false, err
+		return nil, false, err
 	}
-	if _, _, known := s.overlay.look(channel, message); known {
-		return found{}, false, false, nil // changed since it was asked
+	for _, message := range messages {
+		if _, _, known := s.overlay.look(channel, message); known {
+			return nil, false, nil // changed since it was asked
+		}
 	}
 	if err := s.mustRemember(s.overlay.checkpoint()); err != nil {
-		return found{}, false, false, err
+		return nil, false, err
 	}
-	m, known, err := s.store.message(ctx, channel, message)
+	rows, err := s.store.messages(ctx, channel, messages)
 	if err != nil {
-		return found{}, false, false, err
+		return nil, false, err
 	}
-	m.id = message
-	m, known = dead.over(channel, m, known)
-	if !known && dead.partial() {
-		if m, known, err = s.graves.created(ctx, channel, message); err != nil {
-			return found{}, false, false, err
+	for _, message := range messages {
+		row, isRow := rows[message]
+		row.id = message
+		m, known := dead.over(channel, row, isRow)
+		if !known && dead.partial() {
+			if m, known, err = s.graves.created(ctx, channel, message); err != nil {
+				return nil, false, err
+			}
+		}
+		if known {
+			there = append(there, m)
 		}
 	}
 	ok, err = s.graves.still(ctx, dead, floor, s.overlay.checkpoint())
-	return m, !known, ok, err
+	return there, ok, err
 }
 
 // bodies fills in what the overlay has only the payload or the position of. A payload that cannot be read is left out: the writer

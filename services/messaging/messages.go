@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -353,14 +354,65 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	return s.publishDelete(ctx, grant, c.User(), m.id)
 }
 
-func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor, message id.ID) error {
-	payload, err := encode(wire.MessageDeletedPayload{IDs: wire.List[id.ID]{message}})
+// bulkDeleteAge is how old a message may be that is deleted with others.
+const bulkDeleteAge = 14 * 24 * time.Hour
+
+// bulkTries is how often a bulk delete is judged while others delete from among the same messages.
+const bulkTries = 10
+
+// deleteMessages takes messages away all at once, for who manages messages: one entry, which is one event. Ids that come twice, or of
+// which there is no message in the channel, are passed over.
+func (s *Service) deleteMessages(c *rest.Call, in wire.BulkDelete) (rest.None, error) {
+	if n := len(in.Messages); n < wire.BulkDeleteMin || n > wire.BulkDeleteMax {
+		return rest.None{}, fault.New(fault.BulkDeleteCount)
+	}
+	for range bulkTries {
+		err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error { return s.tryDeletes(c, in.Messages) })
+		if !errors.Is(err, bus.ErrGone) {
+			return rest.None{}, err
+		}
+	}
+	return rest.None{}, fault.Unavailable(fmt.Errorf("others deleted from among the same messages %d times", bulkTries), time.Second)
+}
+
+func (s *Service) tryDeletes(c *rest.Call, messages []id.ID) error {
+	ctx := c.Context()
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages)
+	if err != nil {
+		return err
+	}
+	messages = slices.Sorted(slices.Values(messages))
+	if messages[0].Time().Before(s.now().Add(-bulkDeleteAge)) {
+		return fault.New(fault.TooOldForBulkDelete)
+	}
+	there, err := s.findAll(ctx, grant.Channel.ID, slices.Compact(messages))
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	return s.publishDelete(ctx, grant, c.User(), idsOf(there)...)
+}
+
+// idsOf are the ids of messages, the oldest first.
+func idsOf(messages []found) []id.ID {
+	ids := make([]id.ID, len(messages))
+	for i, m := range messages {
+		ids[i] = m.id
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, messages ...id.ID) error {
+	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
 	if err != nil {
 		return err
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageDeleted, grant, actor, payload), Fence: grant.Version,
-		Changes: []id.ID{message}, Deletes: []id.ID{message},
+		Changes: messages, Deletes: messages,
 	})
 	if err != nil {
 		return err

@@ -13,5 +13,6 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage),
 	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
+	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

@@ -109,23 +109,38 @@ func more(n, extra int) int {
 	return n + extra
 }
 
-const selectMessage = `SELECT author_id, body, edit_id FROM messages WHERE channel_id = $1 AND id = $2`
+const selectMessages = `SELECT id, author_id, body, edit_id FROM messages WHERE channel_id = $1 AND id = ANY ($2)`
 
-// message reads one message; ok is false when there is none.
-func (s store) message(ctx context.Context, channel, message id.ID) (m found, ok bool, err error) {
+// messages reads those of some messages that have a row.
+func (s store) messages(ctx context.Context, channel id.ID, ids []id.ID) (map[id.ID]found, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	m.id = message
-	var author, edit int64
-	err = s.pool.QueryRow(ctx, selectMessage, int64(channel), int64(message)).Scan(&author, &m.body, &edit)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return found{}, false, nil
+	keys := make([]int64, len(ids))
+	for i, message := range ids {
+		keys[i] = int64(message)
 	}
+	have := make(map[id.ID]found, len(ids))
+	err := func() error {
+		rows, err := s.pool.Query(ctx, selectMessages, int64(channel), keys)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var m found
+			var message, author, edit int64
+			if err := rows.Scan(&message, &author, &m.body, &edit); err != nil {
+				return err
+			}
+			m.id, m.author, m.edited = id.ID(message), id.ID(author), id.ID(edit)
+			have[m.id] = m
+		}
+		return rows.Err()
+	}()
 	if err != nil {
-		return found{}, false, unavailable("read a message", err)
+		return nil, unavailable("read messages by id", err)
 	}
-	m.author, m.edited = id.ID(author), id.ID(edit)
-	return m, true, nil
+	return have, nil
 }
 
 // A batch is sent in one go and is one transaction: moveCheckpoint first, which locks the checkpoint's row, and then the rest, which
