@@ -52,7 +52,7 @@ var Events = map[EventType]Event{
 	UserUpdated:    {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
 	UserDeleted:    {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
 	ServerCreated:  {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
-	ServerUpdated:  {Dispatches: []string{"GUILD_UPDATE"}, Intent: IntentGuilds, Durable: true},
+	ServerUpdated:  {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
 	ServerDeleted:  {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
 	ChannelCreated: {Dispatches: []string{"CHANNEL_CREATE"}, Intent: IntentGuilds, Durable: true},
 	ChannelUpdated: {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},

@@ -582,3 +582,28 @@ func TestConfig_NamesEveryMistake(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestGateway_ShowsAGuildToItsNewOwner(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	o, _ := b.identify(owner, wire.IntentsAll)
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.cold(wire.ServerUpdated, bus.Entry{Guild: guild, Actor: owner}, wire.ServerUpdatedPayload{Guild: wire.NewGuild(guild, "hers", alice)})
+	var c wire.Channel
+	a.dispatch("CHANNEL_CREATE").into(t, &c)
+	if c.ID != hidden {
+		t.Errorf("the new owner gained %+v", c)
+	}
+	o.dispatch("CHANNEL_DELETE").into(t, &c)
+	if c.ID != hidden {
+		t.Errorf("the former owner lost %+v", c)
+	}
+	for _, s := range []*socket{o, a} {
+		var g wire.Guild
+		s.dispatch("GUILD_UPDATE").into(t, &g)
+		if g.OwnerID != alice {
+			t.Errorf("the guild is told as %+v", g)
+		}
+	}
+}
