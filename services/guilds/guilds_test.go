@@ -251,7 +251,7 @@ func TestReadsOfWhatIsLeftOut_AreEmpty(t *testing.T) {
 	if r := get[[]region](b, 200, owner, "GET", "/voice/regions", ""); len(r) != 1 {
 		t.Errorf("regions %+v", r)
 	}
-	b.want(404, owner, "GET", path("/guilds/%s/bans", g.ID), "")
+	b.want(404, owner, "GET", path("/guilds/%s/auto-moderation/rules", g.ID), "")
 }
 
 func TestUnknownIDs_HaveTheirCodes(t *testing.T) {

@@ -40,6 +40,11 @@ var Routes = rest.Table[*Service]{
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
 	rest.DELETE("/guilds/{guild}/members/{user}/roles/{role}", (*Service).takeRole),
 
+	rest.GET("/guilds/{guild}/bans", (*Service).listBans),
+	rest.GET("/guilds/{guild}/bans/{user}", (*Service).getBan),
+	rest.PUT("/guilds/{guild}/bans/{user}", (*Service).putBan),
+	rest.DELETE("/guilds/{guild}/bans/{user}", (*Service).deleteBan),
+
 	rest.GET("/channels/{channel}/invites", (*Service).listChannelInvites),
 	rest.POST("/channels/{channel}/invites", (*Service).createInvite),
 	rest.GET("/guilds/{guild}/invites", (*Service).listGuildInvites),
