@@ -31,6 +31,8 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/guilds/{guild}/roles/{role}", (*Service).updateRole),
 	rest.DELETE("/guilds/{guild}/roles/{role}", (*Service).deleteRole),
 
+	rest.GET("/guilds/{guild}/permissions/explain", (*Service).explain),
+
 	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
