@@ -7,7 +7,7 @@
 create sequence ids as bigint increment by 64 minvalue 0 start with 0 no cycle;
 
 -- One row per change of an aggregate, written in the change's own transaction. Applied rows stay until they are purged:
--- after a loss of the log the aggregates are applied again from here.
+-- after a loss of the log they say who is gone.
 create table outbox (
     kind       text        not null check (kind in ('guild', 'user')),
     aggregate  bigint      not null,

@@ -6,11 +6,12 @@
 //
 // There is one order: that of the stream. Publish and Apply return when Redis has the entry, which under
 // `appendfsync always` means that it has been synced; the position they return is where it stands for good. A Tail sees
-// every entry once and in order. A Group may see an entry more than once (after a crash), always in order, so a handler
-// must be idempotent.
+// every entry once and in order, and tells of a Cut where that cannot be. A Group may see an entry more than once (after a
+// crash), always in order, so a handler must be idempotent.
 //
 // # When Redis is away
 //
-// Publish and Apply fail with a 503 fault after a bounded number of retries. Tail and Group keep trying, and go on
-// where they were.
+// Publish and Apply fail with a 503 fault after a bounded number of retries, and at once while it does not come back. Tail and Group
+// keep trying, and go on where they were. What has come back without everything that it had is closed until it has a new
+// epoch.
 package bus

@@ -213,6 +213,53 @@ func TestTail_WaitsOutALossAndBeginsWithTheNextEpoch(t *testing.T) {
 	}
 }
 
+// TestTail_TellsOfAnEpochThatBeginsWhileItTellsOfAnother: those who were told of the first have made something of it since.
+func TestTail_TellsOfAnEpochThatBeginsWhileItTellsOfAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	last := mustPublish(t, b.log, post(1, "before")).Pos
+	renew := func() string {
+		state, err := b.log.Check(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := b.log.Close(t.Context(), state.Epoch); err != nil {
+			t.Error(err)
+		}
+		epoch, err := b.log.Begin(t.Context(), last.Ms+1)
+		if err != nil {
+			t.Error(err)
+		}
+		return epoch
+	}
+	tail := NewTail(b.log, b.log.Last)
+	cuts, second := make(chan Cut, 10), ""
+	tail.OnCut(func(_ context.Context, c Cut) error {
+		if second == "" {
+			second = renew()
+		}
+		cuts <- c
+		return nil
+	})
+	if err := tail.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer tail.Stop()
+	first := renew()
+	if c := <-cuts; c.Epoch != first {
+		t.Errorf("told of %+v, want epoch %s", c, first)
+	}
+	select {
+	case c := <-cuts:
+		if c.Epoch != second {
+			t.Errorf("told of %+v, want epoch %s", c, second)
+		}
+		eventually(t, func() bool { return tail.Epoch() == second })
+	case <-time.After(30 * time.Second):
+		t.Errorf("nobody was told of %s", second)
+	}
+}
+
 // TestGroup_GoesOnBehindItsCheckpoint when it was destroyed, and hands nothing over that is stored.
 func TestGroup_GoesOnBehindItsCheckpoint(t *testing.T) {
 	t.Parallel()
@@ -293,6 +340,45 @@ func TestGroup_CountsWhatItWasNeverGiven(t *testing.T) {
 	g.Stop()
 	if n := lostEntries.Get() - before; n != 6 {
 		t.Errorf("%d entries count as lost, want 6 as before", n)
+	}
+}
+
+// TestGroup_MissesNothingThatItWasGivenWithoutAnAnswer: a read that failed may have been one all the same. It runs alone, as above.
+func TestGroup_MissesNothingThatItWasGivenWithoutAnAnswer(t *testing.T) {
+	b := setup(t, Config{})
+	admin := connect(t, b.server.AdminURL())
+	g := newGroup(b, newStore())
+	if err := g.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read := func(from func(context.Context) (hand, bool, error), want int) {
+		t.Helper()
+		h, _, err := from(t.Context())
+		if err != nil || len(h.entries) != want {
+			t.Fatalf("%d entries, want %d: %v", len(h.entries), want, err)
+		}
+		if err := g.ack(t.Context(), h.entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPublish(t, b.log, post(1, "a"))
+	read(g.read, 1)
+	mustPublish(t, b.log, post(1, "b"))
+	last := mustPublish(t, b.log, post(1, "c")).Pos
+	mustDo(t, admin, "FUNCTION", "DELETE", "xcord")
+	if _, _, err := g.read(t.Context()); !IsUnprepared(err) {
+		t.Fatalf("read without functions: %v", err)
+	}
+	if err := Load(t.Context(), admin); err != nil {
+		t.Fatal(err)
+	}
+	read(g.take, 2)
+	mustDo(t, b.client, "XTRIM", streamKey(), "MINID", last.String()) // as the Trimmer may, for all of it is stored
+	mustPublish(t, b.log, post(1, "d"))
+	before := lostEntries.Get()
+	read(g.read, 1)
+	if n := lostEntries.Get() - before; n != 0 {
+		t.Errorf("%d entries count as lost", n)
 	}
 }
 

@@ -190,7 +190,7 @@ type undecoded struct {
 // consume works until ctx ends or the lead is lost. It begins with what a predecessor was given and had not finished.
 func (g *Group) consume(ctx context.Context) error {
 	pending, pause, looked := true, time.Duration(0), time.Now()
-	var unread spell
+	var unread, unmade spell
 	g.epoch = ""
 	for ctx.Err() == nil {
 		next := g.read
@@ -207,7 +207,7 @@ func (g *Group) consume(ctx context.Context) error {
 			sleep(ctx, pause+rand.N(pause/2))
 			if isNoGroup(err) {
 				if err := g.ensure(ctx); err != nil {
-					slog.Warn("group cannot be made", "group", g.config.Name, "err", err)
+					unmade.fail("group cannot be made and is tried again", "group", g.config.Name, "err", err)
 				}
 			}
 			// A reply that was lost on the way stands in the pending list.
@@ -216,6 +216,7 @@ func (g *Group) consume(ctx context.Context) error {
 		}
 		pause = 0
 		unread.end("group reads the log again", "group", g.config.Name)
+		unmade = spell{} // that it was made is said where it is
 		if pending && !some {
 			pending = false
 			continue
@@ -426,12 +427,12 @@ func (g *Group) read(ctx context.Context) (h hand, some bool, err error) {
 	}
 	reply, state, err := g.log.blockChecked(ctx, g.log.redis.B().Xreadgroup().Group(g.config.Name, consumer).Count(int64(g.config.Batch)).
 		Block(tailBlock.Milliseconds()).Streams().Key(streamKey()).Id(">").Build(), g.at.pos)
-	if err != nil {
-		return hand{}, false, err
+	raw, refusal := reply.AsXReadSlices()
+	if err == nil && !isNil(refusal) {
+		err = refusal
 	}
-	raw, err := reply.AsXReadSlices()
-	if err != nil && !isNil(err) {
-		g.epoch = "" // the group may be another one
+	if err != nil {
+		g.epoch = "" // the group may be another one, or was given what has not come here
 		return hand{}, false, err
 	}
 	h = handOf(raw[streamKey()], 1)

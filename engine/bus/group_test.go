@@ -238,11 +238,14 @@ func TestTrim_KeepsWhatAGroupHasNotFinished(t *testing.T) {
 	for i := range 10 {
 		positions = append(positions, mustPublish(t, b.log, post(1, strconv.Itoa(i))).Pos)
 	}
+	tomorrow := time.Now().Add(48 * time.Hour)
+	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n != 0 {
+		t.Fatalf("trimmed %d (%v) of a log without a group, want 0", n, err)
+	}
 	g := newGroup(b, newStore())
 	if err := g.ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tomorrow := time.Now().Add(48 * time.Hour)
 	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n != 0 {
 		t.Fatalf("trimmed %d (%v) of a log that nobody has read, want 0", n, err)
 	}
@@ -269,6 +272,7 @@ func TestTrim_KeepsTheLogBelowItsSize(t *testing.T) {
 		p.Body = make([]byte, 500)
 		mustPublish(t, b.log, p)
 	}
+	mustDo(t, b.client, "XGROUP", "CREATE", streamKey(), "pg", "$") // which has finished all of it
 	n, err := b.log.Trim(t.Context(), time.Now())
 	if err != nil || n == 0 {
 		t.Fatalf("trimmed %d (%v)", n, err)

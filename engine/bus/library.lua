@@ -255,7 +255,7 @@ end
 
 -- Redis refuses a function at its door when the memory is used up, and does not look again until it has ended: so what adds
 -- (publish, apply) does all or nothing. What the writer needs to bring the log into Postgres goes on, because only that
--- frees memory again; dead letters are few.
+-- frees memory again; dead letters are few. So does what makes a log anew: until that is open nobody can trim it.
 redis.register_function{function_name = 'xcord_publish', callback = publish}
 redis.register_function{function_name = 'xcord_apply', callback = apply}
 redis.register_function{function_name = 'xcord_look', callback = look, flags = {'no-writes'}}
@@ -264,5 +264,5 @@ redis.register_function{function_name = 'xcord_bury', callback = bury, flags = {
 redis.register_function{function_name = 'xcord_exhume', callback = exhume, flags = {'allow-oom'}}
 redis.register_function{function_name = 'xcord_check', callback = check, flags = {'no-writes'}}
 redis.register_function{function_name = 'xcord_close', callback = close, flags = {'allow-oom'}}
-redis.register_function{function_name = 'xcord_rebuild', callback = rebuild}
+redis.register_function{function_name = 'xcord_rebuild', callback = rebuild, flags = {'allow-oom'}}
 redis.register_function{function_name = 'xcord_begin', callback = begin, flags = {'allow-oom'}}

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -80,16 +79,17 @@ func (n *Notices) Failed() <-chan error { return n.loops.Failed() }
 // follow reads for as long as ctx lasts. While Redis is away it tries several times a second: whoever is to be shut out stays in
 // until it is back.
 func (n *Notices) follow(ctx context.Context, from string) error {
-	for away := false; ctx.Err() == nil; {
+	var unread spell
+	for ctx.Err() == nil {
 		next, err := n.coming(ctx, from)
 		if err == nil {
-			from, away = next, false
+			from = next
+			unread.end("notices are read again", "topic", n.topic)
 			continue
 		}
-		if !away && ctx.Err() == nil {
-			slog.Warn("notices cannot be read and are tried again", "topic", n.topic, "err", err)
+		if ctx.Err() == nil {
+			unread.fail("notices cannot be read and are tried again", "topic", n.topic, "err", err)
 		}
-		away = true
 		sleep(ctx, 100*time.Millisecond+rand.N(100*time.Millisecond))
 	}
 	return nil

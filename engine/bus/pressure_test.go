@@ -288,6 +288,28 @@ func TestOOM_LeavesNothingHalfDone(t *testing.T) {
 	}
 }
 
+// TestOOM_LetsALogBeMadeAnew: a closed log keeps what it had in the memory, and nobody can trim it.
+func TestOOM_LetsALogBeMadeAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	mustPublish(t, b.log, post(1, "a"))
+	state, err := b.log.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.limitBytes(t, 1)
+	if ok, err := b.log.Close(t.Context(), state.Epoch); !ok || err != nil {
+		t.Fatalf("not closed: %v, %v", ok, err)
+	}
+	ops := []Op{{Command: "UNLINK", Key: Key("guild", 5)}, {Command: "HSET", Key: Key("guild", 5), Args: []string{"v", "1"}}}
+	if err := b.log.Rebuild(t.Context(), [][]Op{ops}); err != nil {
+		t.Errorf("the read model cannot be made: %v", err)
+	}
+	if epoch, err := b.log.Begin(t.Context(), state.Last.Ms+1); err != nil || epoch == state.Epoch {
+		t.Errorf("epoch %q after %q, %v", epoch, state.Epoch, err)
+	}
+}
+
 func mustLast(t *testing.T, l *Log) Position {
 	t.Helper()
 	last, err := l.Last(t.Context())

@@ -86,11 +86,12 @@ func (t *Tail) Start(ctx context.Context) error {
 }
 
 func (t *Tail) start(ctx context.Context) error {
-	last, err := t.begin(ctx, Position{Ms: math.MaxUint64})
+	state, err := t.begin(ctx, Position{Ms: math.MaxUint64})
 	if err != nil {
 		return fmt.Errorf("tail the log: %w", err)
 	}
-	from := t.Position()
+	t.enter(state.Epoch)
+	from, last := t.Position(), state.Last
 	t.loops.Go("tail", t.run)
 	if from.Less(last) {
 		if err := t.WaitFor(ctx, last); err != nil {
@@ -101,26 +102,32 @@ func (t *Tail) start(ctx context.Context) error {
 	return nil
 }
 
-// begin sets the Tail to where it starts, but not behind most, and says where the log ends.
-func (t *Tail) begin(ctx context.Context, most Position) (last Position, err error) {
+// begin sets the Tail to where it starts, but not behind most, and says how the log stands.
+func (t *Tail) begin(ctx context.Context, most Position) (State, error) {
 	from, err := t.from(ctx)
 	if err != nil {
-		return Position{}, fmt.Errorf("where to start: %w", err)
+		return State{}, fmt.Errorf("where to start: %w", err)
 	}
 	from = least(from, most)
 	state, err := t.log.Check(ctx, from)
 	switch {
 	case err != nil:
-		return Position{}, err
+		return State{}, err
 	case !state.Open:
-		return Position{}, errClosed
+		return State{}, errClosed
 	}
 	t.at = state.cursorAt(from)
 	t.mu.Lock()
-	t.began, t.epoch = from, state.Epoch
+	t.began = from
 	t.mu.Unlock()
 	t.move(from)
-	return state.Last, nil
+	return state, nil
+}
+
+func (t *Tail) enter(epoch string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.epoch = epoch
 }
 
 // Stop ends the Tail and waits for it.
@@ -178,6 +185,7 @@ func (t *Tail) move(p Position) {
 
 func (t *Tail) run(ctx context.Context) error {
 	pause := time.Duration(0)
+	var unread spell
 	for ctx.Err() == nil {
 		batch, state, err := t.read(ctx)
 		if err == nil && t.lags(state) {
@@ -189,11 +197,12 @@ func (t *Tail) run(ctx context.Context) error {
 			}
 			tailErrors.Inc()
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("tail cannot read the log", "err", err, "pause", pause)
+			unread.fail("tail cannot read the log and keeps trying", "err", err)
 			sleep(ctx, pause+rand.N(pause/2))
 			continue
 		}
 		pause = 0
+		unread.end("tail reads the log again")
 		lost := state.missed(t.at)
 		if lost > 0 || state.Epoch != t.Epoch() {
 			err = t.cut(ctx, state, lost)
@@ -249,12 +258,16 @@ func (t *Tail) cut(ctx context.Context, s State, lost int64) error {
 			return err
 		}
 	}
+	var idle spell
 	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
 		_, err := t.begin(ctx, c.Behind) // behind that, those who were told want everything
 		if err == nil {
+			// The one that was told of: should another have begun meanwhile, the next read tells of that.
+			t.enter(c.Epoch)
+			idle.end("tail has begun anew")
 			return nil
 		}
-		slog.Warn("tail cannot begin anew and tries again", "err", err, "pause", pause)
+		idle.fail("tail cannot begin anew and keeps trying", "err", err)
 		sleep(ctx, pause+rand.N(pause/2))
 	}
 	return nil

@@ -153,12 +153,15 @@ func (l *Log) trimTo(ctx context.Context, p Position) (int64, error) {
 }
 
 // unfinished is how far the log is needed: from the first position on that some group has not finished, or, when isOpen is false,
-// behind the last that all have. Without a group it is the furthest possible one.
+// behind the last that all have. Without a group nothing is finished: it was destroyed, and is made again when Postgres answers.
 func (l *Log) unfinished(ctx context.Context) (floor Position, isOpen bool, err error) {
 	floor = Position{Ms: ^uint64(0)}
 	groups, err := l.redis.Do(ctx, l.redis.B().XinfoGroups().Key(streamKey()).Build()).ToArray()
 	if err != nil {
 		return floor, false, unavailable("look at the groups", err)
+	}
+	if len(groups) == 0 {
+		return Position{}, false, nil
 	}
 	for _, g := range groups {
 		info, err := g.AsMap()

@@ -163,18 +163,30 @@ func (d *Door) person(raw string) (rest.Identity, error) {
 		return rest.Identity{}, fault.Unauthorized()
 	}
 	who := rest.Identity{User: claims.User, Session: claims.Session}
-	if !d.Stands(who) {
+	if d.over(claims.Session) {
 		return rest.Identity{}, fault.Unauthorized()
 	}
 	return who, nil
 }
 
-// Stands says whether a person's session has not ended, for who has to ask again after it has written down that it is there.
-func (d *Door) Stands(who rest.Identity) bool {
+// Stands says whether a person's session has not ended, or a bot's token is still its own: for who has to ask again after it has written
+// down that they are there. Of a bot it asks Redis, and answers a 503 fault when that is away.
+func (d *Door) Stands(ctx context.Context, who rest.Identity) (bool, error) {
+	if !who.Bot {
+		return !d.over(who.Session), nil
+	}
+	hash, err := d.deps.Roster.BotHash(ctx, who.User)
+	if err != nil && !fault.Is(err, fault.UnknownUser) {
+		return false, err
+	}
+	return token.SameHash(hash, who.Session), nil
+}
+
+func (d *Door) over(session string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, ended := d.revoked[who.Session]
-	return !ended
+	_, over := d.revoked[session]
+	return over
 }
 
 func (d *Door) bot(ctx context.Context, raw string) (rest.Identity, error) {
@@ -187,7 +199,7 @@ func (d *Door) bot(ctx context.Context, raw string) (rest.Identity, error) {
 	known := d.bots[user]
 	d.mu.Unlock()
 	if d.now().Before(known.until) && token.SameHash(known.hash, hash) {
-		return rest.Identity{User: user, Bot: true}, nil
+		return rest.Identity{User: user, Bot: true, Session: hash}, nil
 	}
 	// A refusal is never given from memory: the token may be newer than what is remembered.
 	asked := d.now()
@@ -199,7 +211,7 @@ func (d *Door) bot(ctx context.Context, raw string) (rest.Identity, error) {
 		return rest.Identity{}, fault.Unauthorized()
 	}
 	d.remember(user, bot{hash: stored, until: asked.Add(botKeep)})
-	return rest.Identity{User: user, Bot: true}, nil
+	return rest.Identity{User: user, Bot: true, Session: hash}, nil
 }
 
 func (d *Door) remember(user id.ID, b bot) {

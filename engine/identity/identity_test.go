@@ -107,6 +107,11 @@ func TestDoor_RemembersABotForASecondAndForgetsItWhenItChanges(t *testing.T) {
 	f(raw, true)
 	b.settle(t, 7, 2, nextHash)
 	f(raw, true) // still remembered
+	for session, want := range map[string]bool{hash: false, nextHash: true, "": false} {
+		if stands, err := b.door.Stands(t.Context(), rest.Identity{User: 7, Bot: true, Session: session}); err != nil || stands != want {
+			t.Errorf("who came with the hash %.8q stands: %v, %v", session, stands, err)
+		}
+	}
 	b.now = b.now.Add(botKeep)
 	f(raw, false)
 	f(next, true)
@@ -164,7 +169,7 @@ func TestDoor_RefusesEndedSessions(t *testing.T) {
 	start(t, later)
 	b.refuses(t, later, raw) // at once
 	for _, d := range []*Door{b.door, elsewhere, later} {
-		if _, err := d.Authenticate(t.Context(), other); err != nil || !d.Stands(rest.Identity{Session: "other"}) {
+		if _, err := d.Authenticate(t.Context(), other); err != nil || d.over("other") {
 			t.Errorf("another session: %v", err)
 		}
 	}
@@ -234,7 +239,7 @@ func TestDoor_RemembersEndedSessionsForALimitedTime(t *testing.T) {
 	if n := len(d.revoked); n < 50 || n > 52 || len(d.order) != n {
 		t.Errorf("%d remembered, %d in order", n, len(d.order))
 	}
-	if d.Stands(rest.Identity{Session: "99"}) || d.Stands(rest.Identity{Session: "55"}) || !d.Stands(rest.Identity{Session: "1"}) {
+	if !d.over("99") || !d.over("55") || d.over("1") {
 		t.Error("the wrong ones are forgotten")
 	}
 }

@@ -125,7 +125,7 @@ func parse(entries []rueidis.XRangeEntry) (changes []dated, err error) {
 }
 
 func (p *Presence) tail(ctx context.Context, from string) error {
-	pause := time.Duration(0)
+	pause, failed := time.Duration(0), false
 	for ctx.Err() == nil {
 		changes, next, err := p.read(ctx, from)
 		if err != nil {
@@ -134,11 +134,17 @@ func (p *Presence) tail(ctx context.Context, from string) error {
 			}
 			failedTotal.Inc()
 			pause = min(max(2*pause, 20*time.Millisecond), time.Second)
-			slog.Warn("presence changes cannot be read", "err", err, "pause", pause)
+			if !failed { // said once, and not with every try of an outage
+				slog.Warn("presence changes cannot be read and are tried again", "err", err)
+			}
+			failed = true
 			sleep(ctx, pause+rand.N(pause/2))
 			continue
 		}
-		pause = 0
+		if failed {
+			slog.Info("presence changes are read again")
+		}
+		pause, failed = 0, false
 		if next != "" {
 			from = next
 		}

@@ -32,7 +32,7 @@ import (
 type Identity struct {
 	User    id.ID
 	Bot     bool
-	Session string // the login session; empty for bots
+	Session string // the login session; of a bot the hash of its token
 }
 
 // Authenticator turns the value of an Authorization header into an identity, or returns fault.Unauthorized.

@@ -76,16 +76,18 @@ func (r *Roster) HandleEntries(_ context.Context, entries []bus.Entry) error {
 	defer r.mu.Unlock()
 	for _, e := range entries {
 		r.apply(e)
-		r.pos = e.Pos
+		if r.pos.Less(e.Pos) {
+			r.pos = e.Pos
+		}
 	}
 	return nil
 }
 
 // HandleCut drops all copies: what they were made of is not the log any more. Let the process's tail tell it, before whoever relies on it.
-func (r *Roster) HandleCut(context.Context, bus.Cut) error {
+func (r *Roster) HandleCut(_ context.Context, c bus.Cut) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pos = bus.Position{}
+	r.pos = c.Behind // whatever is being loaded from before it is loaded again
 	r.guilds.Purge()
 	r.users.Purge()
 	r.channels.Purge()

@@ -39,7 +39,7 @@ const (
 	relayBatch = 500
 )
 
-// outboxKeep is how long applied rows stay: as long as the log reaches back.
+// outboxKeep is how long applied rows stay, as long as the log reaches back: a Rebuild learns from them who is gone.
 const outboxKeep = 24 * time.Hour
 
 // Outbox brings cold changes from Postgres into the log. A service records an entry in the transaction that makes the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -74,6 +75,11 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 	if err != nil {
 		return err
 	}
+	// Before the log opens: of something that is gone from the rows, a relay would bring the past into it. Should it not open now, the
+	// next Rebuild finds them in the rows again.
+	if _, err := conn.Exec(ctx, markApplied, settled.kinds, settled.aggregates, settled.versions); err != nil {
+		return fmt.Errorf("mark what was rebuilt as applied: %w", err)
+	}
 	if in.IsNew && n == 0 {
 		in.Least = 0
 	}
@@ -82,10 +88,6 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 	}
 	if n > 0 {
 		slog.Warn("the read model was made anew from Postgres", "aggregates", n)
-	}
-	// Until they are marked they are only tried in vain.
-	if _, err := conn.Exec(ctx, markApplied, settled.kinds, settled.aggregates, settled.versions); err != nil {
-		return fmt.Errorf("mark what was rebuilt as applied: %w", err)
 	}
 	return nil
 }
@@ -150,6 +152,9 @@ func restore(ctx context.Context, log *bus.Log, conn *pgxpool.Conn, sources []So
 			}
 		}
 		n = w.total
+		if err := w.addGone(tx); err != nil {
+			return err
+		}
 		return w.flush()
 	})
 	if err != nil {
@@ -180,6 +185,32 @@ func (w *restorer) add(e bus.Entry) error {
 	}
 	rebuiltTotal.Inc()
 	w.total++
+	return w.put(ops)
+}
+
+const selectGone = `SELECT kind, aggregate, version FROM outbox WHERE type = ANY ($1)`
+
+// addGone brings in the versions of what was deleted as far back as the outbox goes. Their rows are not there any more, and who is gone
+// must not be taken for somebody who never was.
+func (w *restorer) addGone(tx pgx.Tx) error {
+	rows, err := tx.Query(w.ctx, selectGone, []string{string(wire.UserDeleted), string(wire.ServerDeleted)})
+	if err != nil {
+		return err
+	}
+	var kind string
+	var aggregate, version int64
+	var ops []bus.Op
+	_, err = pgx.ForEachRow(rows, []any{&kind, &aggregate, &version}, func() error {
+		ops = append(ops, restoredVersion(bus.Key(kind, id.ID(aggregate)), version))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.put(ops)
+}
+
+func (w *restorer) put(ops []bus.Op) error {
 	for len(ops) > 0 {
 		n := min(len(ops), stepOps)
 		w.steps = append(w.steps, ops[:n])
@@ -200,7 +231,7 @@ func (w *restorer) flush() error {
 	return w.log.Rebuild(w.ctx, steps)
 }
 
-// restored is what an aggregate is in the read model. Where its latest entry stands in the log is not known any more.
+// restored is what an aggregate is in the read model.
 func restored(e bus.Entry) (ops []bus.Op, err error) {
 	switch e.Type {
 	case wire.UserCreated:
@@ -210,6 +241,10 @@ func restored(e bus.Entry) (ops []bus.Op, err error) {
 	default:
 		panic("BUG: a source gave " + string(e.Type))
 	}
-	version := id.ID(e.Version).String()
-	return append(ops, bus.Op{Command: "HSET", Key: aggregateKey(e), Args: []string{"v", version, "at", bus.Position{}.String()}}), err
+	return append(ops, restoredVersion(aggregateKey(e), e.Version)), err
+}
+
+// restoredVersion is the version of an aggregate. Where its latest entry stands in the log is not known any more.
+func restoredVersion(key string, version int64) bus.Op {
+	return bus.Op{Command: "HSET", Key: key, Args: []string{"v", strconv.FormatInt(version, 10), "at", bus.Position{}.String()}}
 }

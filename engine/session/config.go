@@ -149,7 +149,8 @@ type Opening struct {
 	Point hub.Point
 	// First sends what a new session begins with. Nil for one that is resumed.
 	First func(ctx context.Context, emit Emit) error
-	// From is where a resumed session goes on, and Records is the ring behind that place.
+	// From is where a resumed session goes on, and Records is the ring behind that place. Of a new one only the View counts: what its
+	// client knows behind First.
 	From    Place
 	Records []hub.Record[[]*hub.Event]
 	// Body renders the steps from From.View to View.

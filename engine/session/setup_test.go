@@ -77,7 +77,7 @@ func (h *hall) Identify(_ context.Context, s *Session, in Identify) error {
 	h.trail, h.last = &Trail{}, s
 	h.said = append(h.said, in.Status)
 	if !s.Begin(&Opening{
-		Trail: h.trail, View: h.view, Point: hub.Behind(h.pos),
+		Trail: h.trail, View: h.view, Point: hub.Behind(h.pos), From: Place{View: h.view},
 		First: func(_ context.Context, emit Emit) error {
 			h.begins()
 			return emit("READY", fmt.Appendf(nil, `{"v":%d,"origin":%q}`, in.Version, in.Origin))

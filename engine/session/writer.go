@@ -170,7 +170,11 @@ func (o *Opening) write(w *writer) error {
 		if err := o.First(w.s.ctx, w.next); err != nil {
 			return fmt.Errorf("begin session: %w", err)
 		}
-		w.trail.settle(o.Point, o.View, o.Point.Pos)
+		// Step by step: the connection may be lost in the midst of it, and the client go on from there.
+		w.trail.settle(o.Point, o.From.View, o.Point.Pos)
+		if err := w.change(o.Point, o.View, o.Point.Pos, o.Body); err != nil {
+			return fmt.Errorf("begin session: %w", err)
+		}
 		w.checkpoint()
 		return nil
 	}

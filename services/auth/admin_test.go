@@ -87,6 +87,16 @@ func TestAdmin_IsForElevatedAdministrators(t *testing.T) {
 	b.wantField(root.Do(b.ctx, "POST", "/auth/elevate", wire.Elevate{Password: "wrong password"}, nil), "password", codePassword)
 }
 
+// TestAdmin_IsOverWithTheSession: a process that is cut off from Redis does not hear that a session has ended, but its row tells.
+func TestAdmin_IsOverWithTheSession(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	in, root := b.admin("root")
+	_, err := b.pool.Exec(b.ctx, `update sessions set revoked_at = now(), announced = true where id = $1`, in.SessionID)
+	b.must(err)
+	b.wantCode(root.Do(b.ctx, "GET", "/admin/users", nil, nil), fault.NotElevated)
+}
+
 func TestAdmin_SeesTheSocketsOfAUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

@@ -37,10 +37,7 @@ func newGuesses(c Config, limiter *limit.Limiter) guesses {
 // before it is checked, so that many at once are not more, and taken back when it was right.
 func (s *Service) verify(c *rest.Call, a account, login, password string) (ok, stale bool, err error) {
 	g, ctx := s.guesses, c.Context()
-	who := limit.Text("login " + strings.ToLower(login))
-	if a.ID != 0 {
-		who = limit.User(a.ID, 0)
-	}
+	who := guessed(a, login)
 	client, counted := c.Client()
 	home := homeOf(a, client)
 	if v := g.limiter.Peek(ctx, g.known, home); v.Remaining < v.Limit {
@@ -63,6 +60,15 @@ func (s *Service) verify(c *rest.Call, a account, login, password string) (ok, s
 		g.limiter.Take(ctx, g.known, home)
 	}
 	return ok, stale, err
+}
+
+// guessed is whose password is guessed. Nobody's login counts as one in every spelling, as somebody's does: else the count would tell who
+// there is.
+func guessed(a account, login string) limit.Subject {
+	if a.ID != 0 {
+		return limit.User(a.ID, 0)
+	}
+	return limit.Text("login " + fold(strings.TrimSpace(login)))
 }
 
 func (g guesses) takeBack(ctx context.Context, counted bool, client netip.Addr) {

@@ -26,11 +26,11 @@ import (
 const (
 	// pictureSide is the longest side of a picture as it is kept; nobody shows avatars larger.
 	pictureSide = 512
-	// picturePixelsMax is judged by before a picture is decoded: 4 bytes of memory for each.
+	// picturePixelsMax is judged by before a picture is decoded. Each takes 4 bytes of memory, and of a progressive JPEG up to 24.
 	picturePixelsMax = 4 << 20
 	pictureBytesMax  = 1 << 20
 	jpegQuality      = 90
-	// pictureSlots are decoded at once, of 16 MiB and a core each.
+	// pictureSlots are decoded at once, of up to 100 MiB and a core each.
 	pictureSlots = 2
 	pictureWait  = 2 * time.Second
 	// pictureWaitersMax holds as many requests, of a megabyte and a half.

@@ -132,3 +132,18 @@ func TestSecurity_auth_enum_timing(t *testing.T) {
 		t.Errorf("the dummy takes less work: %+v, %v", p, err)
 	}
 }
+
+// TestGuessed_TellsNobodyWhoThereIs: a guess in another spelling is one more of the same login, whether somebody has it or not.
+func TestGuessed_TellsNobodyWhoThereIs(t *testing.T) {
+	t.Parallel()
+	for _, a := range []account{{}, {ID: 5}} {
+		for _, spelling := range []string{"ADA", " ada ", "ａｄａ"} {
+			if guessed(a, spelling) != guessed(a, "ada") {
+				t.Errorf("account %s: %q has a count of its own", a.ID, spelling)
+			}
+		}
+	}
+	if guessed(account{}, "ada") == guessed(account{}, "eve") || guessed(account{ID: 5}, "ada") == guessed(account{ID: 6}, "ada") {
+		t.Error("two logins have one count")
+	}
+}

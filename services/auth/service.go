@@ -5,8 +5,8 @@
 //
 // # One at a time
 //
-// Whatever changes an account, its second factor, sessions or codes locks the account's row first. So a login that was judged by an old
-// password is noticed, and a code is used once.
+// Whatever changes an account, its second factor or codes, or begins a session, locks the account's row first. So a login that was judged
+// by an old password is noticed, and a code is used once. What ends or refreshes a session goes by the session's row alone.
 //
 // # Sessions
 //

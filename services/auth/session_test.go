@@ -404,6 +404,57 @@ func TestBot_ResetKillsTheOldToken(t *testing.T) {
 	}
 }
 
+// TestBot_ResetHoldsAgainstAChangeThatWaitedForIt: whoever has the old token changes the bot's name over and over while its owner makes
+// another. The change that comes right behind the reset tells the log of the new hash, and not of the one from before its wait.
+func TestBot_ResetHoldsAgainstAChangeThatWaitedForIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	_, ada := b.register("ada")
+	app, _, bot := b.bot(ada, "robot")
+	elsewhere, err := b.pool.Begin(b.ctx)
+	b.must(err)
+	defer func() { _ = elsewhere.Rollback(context.WithoutCancel(b.ctx)) }() // it is over already, if all went well
+	_, err = lockAccount(b.ctx, elsewhere, app.ID)
+	b.must(err)
+
+	var next wire.BotToken
+	var wg sync.WaitGroup
+	for waiting, change := range []func() error{
+		func() (err error) { next, err = ada.ResetBot(b.ctx, app.ID); return err },
+		func() error {
+			_, err := bot.UpdateMe(b.ctx, wire.UpdateSelf{GlobalName: wire.Some("mine")})
+			return err
+		},
+	} {
+		wg.Go(func() {
+			if err := change(); err != nil {
+				t.Error(err)
+			}
+		})
+		b.awaitLocks(waiting + 1)
+	}
+	b.must(elsewhere.Rollback(b.ctx))
+	wg.Wait()
+
+	last, err := b.log.Last(b.ctx)
+	b.must(err)
+	b.must(b.tail.WaitFor(b.ctx, last))
+	_, err = bot.Me(b.ctx)
+	b.wantStatus(err, 401)
+	if me, err := b.client.WithToken("Bot " + next.Token).Me(b.ctx); err != nil || *me.GlobalName != "mine" {
+		t.Errorf("got %+v, %v", me, err)
+	}
+}
+
+// awaitLocks returns when n transactions of the test wait for a lock.
+func (b bundle) awaitLocks(n int) {
+	b.t.Helper()
+	const count = `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+	for waiting := 0; waiting < n; {
+		b.must(b.pool.QueryRow(b.ctx, count).Scan(&waiting))
+	}
+}
+
 func TestBot_ForgedTokensAreRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

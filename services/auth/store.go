@@ -122,10 +122,15 @@ func (a account) emailKey() *string {
 	return &key
 }
 
-const lockAccountByID = selectAccount + `where u.id = $1 for update of u`
+// lockUser must be a statement of its own, as lockFamily: a bot's token and a second factor stand in other tables, and who waited for the
+// lock has to see what was done there meanwhile.
+const lockUser = `select 1 from users where id = $1 for update`
 
 func lockAccount(ctx context.Context, tx transaction, user id.ID) (account, error) {
-	return scanAccount(tx.QueryRow(ctx, lockAccountByID, int64(user)))
+	if _, err := tx.Exec(ctx, lockUser, int64(user)); err != nil {
+		return account{}, err
+	}
+	return scanAccount(tx.QueryRow(ctx, selectAccountByID, int64(user)))
 }
 
 const insertUser = `

@@ -110,10 +110,12 @@ func lower(ctx context.Context, tx transaction, user id.ID) error {
 
 const selectRank = `
 select u.admin and u.disabled_at is null,
-       exists (select from elevations e where e.session = $2 and e."user" = u.id and e.until > now())
+       exists (select from elevations e join sessions s on s.id = e.session
+               where e.session = $2 and e."user" = u.id and e.until > now() and s.revoked_at is null)
 from users u where u.id = $1`
 
-// rank says whether a user is an administrator, and whether a session of theirs is elevated.
+// rank says whether a user is an administrator, and whether a session of theirs is elevated. One that has ended is not, also where that
+// was not heard of.
 func (s store) rank(ctx context.Context, user id.ID, session string) (admin, elevated bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -99,9 +99,24 @@ func TestSecurity_http_hdr_64k(t *testing.T) {
 	w.alive(t)
 }
 
-func TestSecurity_json_depth_10k(t *testing.T) {
+// TestSecurity_text sends what is no request, or says it in a way that nobody should: one scene for all of it, which none of it changes.
+func TestSecurity_text(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, single(t))
+	attack(t, "json_depth_10k", s.deepJSON)
+	attack(t, "json_unknown_field", s.unknownFields)
+	attack(t, "json_dup_key", s.doubleKeys)
+	attack(t, "json_bigint", s.bigNumbers)
+	attack(t, "content_type_text", s.otherTypes)
+	attack(t, "sqli_xss_corpus", s.codeAsText)
+	attack(t, "nul_in_text", s.nulInText)
+	attack(t, "unicode_name", s.oddNames)
+	attack(t, "content_runes", s.countedRunes)
+	attack(t, "mention_bomb", s.manyMentions)
+	attack(t, "cookie_flags", s.noCookies)
+}
+
+func (s *scene) deepJSON(t *testing.T) {
 	for _, body := range []string{
 		strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000), strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000),
 		`{"content":"x","unknown":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}",
@@ -110,9 +125,7 @@ func TestSecurity_json_depth_10k(t *testing.T) {
 	}
 }
 
-func TestSecurity_json_unknown_field(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+func (s *scene) unknownFields(t *testing.T) {
 	body := `{"content":"x","id":"1","author":{"id":"1","bot":true},"type":7,"pinned":true,"webhook_id":"1","__proto__":{"admin":true},"constructor":1}`
 	var m wire.Message
 	if err := json.Unmarshal(s.accepted(t, query{method: "POST", path: "/channels/$other/messages", body: body}, 200), &m); err != nil {
@@ -129,9 +142,7 @@ func TestSecurity_json_unknown_field(t *testing.T) {
 	}
 }
 
-func TestSecurity_json_dup_key(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+func (s *scene) doubleKeys(t *testing.T) {
 	for _, body := range []string{
 		`{"content":"a","content":"b"}`, `{"content":"a","\u0063ontent":"b"}`, `{"embeds":[{"title":"a","title":"b"}]}`, `{"x":{"y":1,"y":2},"content":"a"}`,
 	} {
@@ -139,10 +150,8 @@ func TestSecurity_json_dup_key(t *testing.T) {
 	}
 }
 
-// TestSecurity_json_bigint: ids are text in answers, because JavaScript would round them, and no number that is sent is rounded either.
-func TestSecurity_json_bigint(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// bigNumbers: ids are text in answers, because JavaScript would round them, and no number that is sent is rounded either.
+func (s *scene) bigNumbers(t *testing.T) {
 	var m map[string]any
 	if err := json.Unmarshal(s.accepted(t, query{method: "GET", path: "/channels/$channel/messages/$message"}, 200), &m); err != nil {
 		t.Fatal(err)
@@ -170,9 +179,7 @@ func TestSecurity_json_bigint(t *testing.T) {
 	}
 }
 
-func TestSecurity_content_type_text(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+func (s *scene) otherTypes(t *testing.T) {
 	for _, bad := range []string{"text/plain", "application/x-www-form-urlencoded", "text/html", "application/jsonp", "application/json, text/plain", "-"} {
 		q := post(`{"content":"x"}`)
 		q.contentType = bad
@@ -351,10 +358,8 @@ func TestSecurity_ssrf_none(t *testing.T) {
 	}
 }
 
-// TestSecurity_sqli_xss_corpus: text is text. What comes back, also from Postgres, is what was sent.
-func TestSecurity_sqli_xss_corpus(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// codeAsText: text is text. What comes back, also from Postgres, is what was sent.
+func (s *scene) codeAsText(t *testing.T) {
 	for _, text := range []string{
 		`'; drop table messages; --`, `' or '1'='1`, `1; select pg_sleep(10)`, `\'; exec xp_cmdshell('x'); --`, `$1`, `%s%n%x`, `{{7*7}}`, `${jndi:ldap://127.0.0.1/a}`,
 		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `javascript:alert(1)`, `<!--#exec cmd="id"-->`, `&lt;b&gt;`, "a\u2028b\u2029c", "\u202etxt.exe", "a\tb\\n", `*2\r\n$4\r\nPING`,
@@ -394,9 +399,7 @@ func TestSecurity_sqli_xss_corpus(t *testing.T) {
 	}
 }
 
-func TestSecurity_nul_in_text(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+func (s *scene) nulInText(t *testing.T) {
 	for _, q := range []query{
 		post(`{"content":"a\u0000b"}`), post(`{"content":"x","nonce":"\u0000"}`), post(`{"embeds":[{"description":"\u0000"}]}`),
 		{method: "PATCH", path: "/guilds/$guild", body: `{"name":"a\u0000b"}`},
@@ -413,10 +416,8 @@ func TestSecurity_nul_in_text(t *testing.T) {
 	}
 }
 
-// TestSecurity_unicode_name: names that are no text, too long in whatever unit, or look like somebody else's.
-func TestSecurity_unicode_name(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// oddNames: names that are no text, too long in whatever unit, or look like somebody else's.
+func (s *scene) oddNames(t *testing.T) {
 	register := func(name string) answer {
 		t.Helper()
 		raw := `{"username":"` + name + `","password":"` + password + `"}`
@@ -438,10 +439,8 @@ func TestSecurity_unicode_name(t *testing.T) {
 	}
 }
 
-// TestSecurity_content_runes: 2000 characters are 2000 code points, however they are written.
-func TestSecurity_content_runes(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// countedRunes: 2000 characters are 2000 code points, however they are written.
+func (s *scene) countedRunes(t *testing.T) {
 	for _, letter := range []string{"a", "é", "😀", `\ud83d\ude00`} {
 		body := func(n int) string { return `{"content":"` + strings.Repeat(letter, n) + `"}` }
 		s.refused(t, post(body(2001)), 400, fault.InvalidForm, "content:BASE_TYPE_MAX_LENGTH")
@@ -449,10 +448,8 @@ func TestSecurity_content_runes(t *testing.T) {
 	}
 }
 
-// TestSecurity_mention_bomb: a text with hundreds of mentions costs and notifies no more than a hundred.
-func TestSecurity_mention_bomb(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// manyMentions: a text with hundreds of mentions costs and notifies no more than a hundred.
+func (s *scene) manyMentions(t *testing.T) {
 	var all strings.Builder
 	for i := range 390 {
 		fmt.Fprintf(&all, "<@%d>", i+1)
@@ -498,10 +495,8 @@ func TestSecurity_cors_exact(t *testing.T) {
 	}
 }
 
-// TestSecurity_cookie_flags: nothing is kept in cookies, so there are none to set flags on.
-func TestSecurity_cookie_flags(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, single(t))
+// noCookies: nothing is kept in cookies, so there are none to set flags on.
+func (s *scene) noCookies(t *testing.T) {
 	for _, q := range []query{
 		{method: "POST", path: "/auth/login", body: fmt.Sprintf(`{"login":%q,"password":%q}`, s.ada.name, password), authorization: "-"},
 		{method: "POST", path: "/auth/refresh", body: fmt.Sprintf(`{"refresh_token":%q}`, s.refresh), authorization: "-"},

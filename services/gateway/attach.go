@@ -84,18 +84,23 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		return err
 	}
 	s.desk.enter(r, sub)
-	if !s.deps.Door.Stands(who) { // it ended before it could be found at the desk
-		s.forsake(r)
-		return fault.Unauthorized()
+	stands, err := s.deps.Door.Stands(ctx, who)
+	if err == nil && !stands { // it ended before it could be found at the desk
+		err = fault.Unauthorized()
 	}
-	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+	if err != nil {
+		s.forsake(r)
+		return err
+	}
+	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
-			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos),
-			First: func(ctx context.Context, emit session.Emit) error {
+			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: session.Place{View: blind(r)},
+			First: func(_ context.Context, emit session.Emit) error {
 				r.told = true
-				return s.welcome(ctx, emit, r, in, at)
+				return emit("READY", encode(s.ready(r, in, at)))
 			},
-		}
+			Body: s.painter(r).steps(nil, at.guilds),
+		}, nil
 	})
 	if err != nil {
 		s.forsake(r)
@@ -129,8 +134,8 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 	return out, nil
 }
 
-// welcome sends READY and the guilds.
-func (s *Service) welcome(ctx context.Context, emit session.Emit, r *record, in session.Identify, at arrival) error {
+// ready is what a session begins with. The guilds follow as what it is told when it comes to see them.
+func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	ready := wire.Ready{
 		V: in.Version, User: selfUser(at.user), SessionID: r.id, ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
 		Application: wire.ReadyApplication{ID: r.user},
@@ -141,23 +146,12 @@ func (s *Service) welcome(ctx context.Context, emit session.Emit, r *record, in 
 	for _, guild := range at.order {
 		ready.Guilds = append(ready.Guilds, wire.UnavailableGuild{ID: guild, Unavailable: true})
 	}
-	if err := emit("READY", encode(ready)); err != nil {
-		return err
-	}
-	if !r.shape.intents.Has(wire.IntentGuilds) {
-		return nil
-	}
-	paint := s.painter(r)
-	for _, guild := range at.order {
-		body, err := paint.guild(ctx, at.guilds[guild])
-		if err != nil {
-			return err
-		}
-		if err := emit("GUILD_CREATE", body); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ready
+}
+
+// blind is the view of a session that has not been told of anything.
+func blind(r *record) *hub.View {
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
 }
 
 func (s *Service) painter(r *record) painter {
@@ -181,8 +175,12 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 			r = s.desk.claim(in.SessionID, who.User, who.Session, sub)
 		}
 	}
+	stands := true
+	if r != nil {
+		stands, err = s.deps.Door.Stands(ctx, who)
+	}
 	switch {
-	case r != nil && !s.deps.Door.Stands(who):
+	case err == nil && !stands:
 		s.forsake(r)
 		return fault.Unauthorized()
 	case err == nil && r == nil, errors.Is(err, session.ErrInvalid):
@@ -192,30 +190,24 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 		return err
 	}
 	place, err := s.locate(ctx, r, in.Seq)
-	switch {
-	case errors.Is(err, session.ErrFuture):
-		resumeFuture.Inc()
-		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
-	case errors.Is(err, session.ErrLost):
-		return s.lost(ctx, r)
-	case err != nil:
-		return err
+	if err != nil {
+		return s.misplaced(ctx, r, err)
 	}
 	r.told = false
 	if err := s.secure(ctx, r, place); err != nil {
 		return err
 	}
-	err = s.attach(ctx, sub, r, func(at arrival) *session.Opening {
+	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		records, ok := s.core.ring.Since(place.Point) // attach holds the lock
 		if !ok {
-			return nil
+			return nil, session.ErrLost
 		}
 		paint := s.painter(r)
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: place, Records: records,
 			Body: paint.steps(nil, at.guilds),
 			Last: s.people.presencesAfter(r, at.all(), paint.presences),
-		}
+		}, nil
 	})
 	if errors.Is(err, session.ErrLost) {
 		return s.lost(ctx, r)
@@ -268,6 +260,26 @@ func (s *Service) forsake(r *record) {
 	s.saver.put(&errand{record: r, end: true})
 }
 
+// misplaced answers a client of which it cannot be said where it stands. That may be for want of what another gateway knows, which has
+// taken the session without a word: then the connection is closed, and the client comes again for what is there.
+func (s *Service) misplaced(ctx context.Context, r *record, err error) error {
+	if !errors.Is(err, session.ErrFuture) && !errors.Is(err, session.ErrLost) {
+		return err
+	}
+	owner, _, ok, failed := s.deps.Resume.Find(ctx, r.id)
+	switch {
+	case failed != nil:
+		return failed
+	case ok && owner != s.deps.Resume.Gateway():
+		s.taken(r)
+		return &session.CloseError{Code: wire.CloseUnknown, Reason: "resumed elsewhere"}
+	case errors.Is(err, session.ErrFuture):
+		resumeFuture.Inc()
+		return &session.CloseError{Code: wire.CloseBadSeq, Reason: "invalid seq"}
+	}
+	return s.lost(ctx, r)
+}
+
 // lost gives a session up.
 func (s *Service) lost(ctx context.Context, r *record) error {
 	resumeLost.Inc()
@@ -298,9 +310,15 @@ func (a arrival) all() []sight {
 var errAgain = errors.New("the user's guilds have changed meanwhile")
 
 // attach reads what the user sees, brings it forward to the core's position, and begins the session there. open makes the opening,
-// under the lock; nil for session.ErrLost.
-func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, open func(arrival) *session.Opening) error {
+// under the lock. It answers session.ErrInvalid when the session is not the connection's any more.
+func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, open func(arrival) (*session.Opening, error)) error {
 	defer attachTime.UpdateDuration(time.Now())
+	stays := func(at arrival) (*session.Opening, error) {
+		if s.desk.of(sub) != r {
+			return nil, session.ErrInvalid
+		}
+		return open(at)
+	}
 	for range attachTries {
 		look, err := s.look(ctx, r)
 		if err != nil {
@@ -309,7 +327,7 @@ func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, o
 		if err := s.deps.Tail.WaitFor(ctx, look.pos); err != nil {
 			return err
 		}
-		err = s.core.attach(sub, r, look, s.painter(r), open)
+		err = s.core.attach(sub, r, look, s.painter(r), stays)
 		if !errors.Is(err, errAgain) {
 			return err
 		}
@@ -362,7 +380,7 @@ func (s shape) has(guild id.ID) bool {
 }
 
 // attach begins a session at the core's position, which is not before that of the look.
-func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) *session.Opening) error {
+func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) (*session.Opening, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pos.Less(l.pos) {
@@ -388,9 +406,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 		at.guilds[guild] = sight{guild: cp.guild, member: cp.members[r.user], class: class}
 	}
 	at.order = slices.Sorted(maps.Keys(at.guilds))
-	opening := open(at)
-	if opening == nil {
-		return session.ErrLost
+	opening, err := open(at)
+	if err != nil {
+		return err
 	}
 	if !sub.Begin(opening) {
 		return context.Canceled

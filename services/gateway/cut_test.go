@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"runtime"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -73,6 +77,73 @@ func TestCut_OfOneGatewayEndsItsSessionsAlone(t *testing.T) {
 	if got := again.message(); got != "while away" {
 		t.Errorf("resumed with %q", got)
 	}
+}
+
+// TestCut_EndsASessionThatIsAboutToBegin: it is told so like the others, and is not one that nobody can resume, see or end.
+func TestCut_EndsASessionThatIsAboutToBegin(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	quick := b.another(Config{})
+	letGo := b.behind()
+	quick.say(owner, general, "what the gateway has not read") // for which whoever begins has to wait
+	s := b.dial("/?v=10&encoding=json")
+	intents := wire.IntentsAll
+	s.send(wire.OpIdentify, wire.Identify{Token: b.token(alice), Intents: &intents})
+	for b.service.desk.open() == 0 {
+		runtime.Gosched()
+	}
+	last, err := b.log.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cut sync.WaitGroup
+	cut.Go(func() {
+		if err := b.service.cut(t.Context(), bus.Cut{Epoch: b.tail.Epoch(), Behind: last}); err != nil {
+			t.Error(err)
+		}
+	})
+	letGo()
+	cut.Wait()
+	s.invalidated()
+}
+
+// TestCut_EndsASessionThatIsBeingFetched: the epoch was looked at before the cut, and the place is one of a log that is not there any more.
+func TestCut_EndsASessionThatIsBeingFetched(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	other := b.another(Config{})
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.flush()
+	letGo := other.behind()
+	b.say(owner, general, "what the other one has not read") // for which the fetch has to wait
+	on := other.resume(alice, s, s.seq)
+	for !other.owns(s) {
+		runtime.Gosched()
+	}
+	other.service.desk.clear(time.Now())
+	letGo()
+	if on.resumed() {
+		t.Error("the session was resumed")
+	}
+}
+
+// owns says whether Redis holds a session for the gateway of b.
+func (b *bundle) owns(s *socket) bool {
+	b.t.Helper()
+	owner, _, _, err := b.service.deps.Resume.Find(b.t.Context(), s.session)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return owner == b.name
+}
+
+// open is how many sessions have a connection.
+func (d *desk) open() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.owned)
 }
 
 // TestCut_KeepsNothingOfTheFormerEpoch: neither in the desk nor in Redis; and a client that says nothing is let go in time.

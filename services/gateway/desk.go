@@ -6,7 +6,6 @@ import (
 
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/session"
 	"github.com/xcord/xcord/engine/wire"
@@ -28,7 +27,7 @@ type record struct {
 	ended bool      // nothing is kept of it any more
 
 	// The desk guards what follows.
-	login  string           // the login session whose token opened it or came back for it last; empty for bots
+	login  string           // the login session whose token opened it or came back for it last; of a bot its token, hashed
 	status presence.Status  // what the client said of itself
 	owner  *session.Session // nil: the connection is gone
 	gone   time.Time        // since when
@@ -51,6 +50,7 @@ type desk struct {
 	mu      sync.Mutex // guards everything below
 	records map[string]*record
 	owned   map[*session.Session]*record
+	cuts    int // how often all sessions were forgotten
 	// left are the sessions whose connection has gone, in that order; those that came back or ended meanwhile too.
 	left []departure
 }
@@ -104,13 +104,25 @@ func (d *desk) claim(name string, user id.ID, login string, s *session.Session) 
 	return r
 }
 
-// adopt adds a session that another gateway had, as one whose connection has just gone.
-func (d *desk) adopt(r *record, now time.Time) {
+// forgotten is how often all sessions have been forgotten, for adopt.
+func (d *desk) forgotten() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.cuts
+}
+
+// adopt adds a session that another gateway had, as one whose connection has just gone. It answers false when all sessions have been
+// forgotten since cuts was asked for: then it is one of them.
+func (d *desk) adopt(r *record, cuts int, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cuts != cuts {
+		return false
+	}
 	r.gone = now
 	d.records[r.id] = r
 	d.left = append(d.left, departure{record: r, gone: now})
+	return true
 }
 
 // has says whether a session is here.
@@ -142,6 +154,7 @@ func (d *desk) clear(now time.Time) (ended []*record) {
 	}
 	clear(d.records)
 	clear(d.owned)
+	d.cuts++
 	return ended
 }
 
@@ -229,17 +242,19 @@ func (d *desk) shown(r *record) presence.Status {
 func (d *desk) drop(r *record) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.records, r.id)
+	if d.records[r.id] == r {
+		delete(d.records, r.id)
+	}
 	delete(d.owned, r.owner)
 }
 
-// expel forgets the sessions of a login of the user's, open or away, or those of all logins. The caller closes those that are open,
-// which cannot be resumed from the moment that their clients see it.
-func (d *desk) expel(user id.ID, login string) (ended []*record, open []*session.Session) {
+// expel forgets the sessions of a user's whose login has ended, open or away. The caller closes those that are open, which cannot be
+// resumed from the moment that their clients see it.
+func (d *desk) expel(user id.ID, over func(login string) bool) (ended []*record, open []*session.Session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, r := range d.records {
-		if r.user == user && (login == identity.AllSessions || r.login == login) {
+		if r.user == user && over(r.login) {
 			delete(d.records, name)
 			ended = append(ended, r)
 			if r.owner != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
@@ -61,8 +62,11 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 	if e.Version > 0 {
 		s.saver.turn(e.Pos)
 	}
-	if e.Type == wire.UserDeleted {
+	switch e.Type {
+	case wire.UserDeleted:
 		s.revoked(identity.Revoked{User: e.User, Session: identity.AllSessions})
+	case wire.UserUpdated:
+		return s.endOldTokens(ctx, e)
 	}
 	return nil
 }
@@ -147,7 +151,32 @@ func (c *core) watches(guild id.ID) bool {
 
 // revoked closes the sockets of a login session that has ended. It does not block.
 func (s *Service) revoked(r identity.Revoked) {
-	records, open := s.desk.expel(r.User, r.Session)
+	s.shutOut(r.User, func(login string) bool { return r.Session == identity.AllSessions || login == r.Session })
+}
+
+// endOldTokens ends what a bot's token has begun that is its own no more. The read model decides: a session may have come with a token
+// that is newer than the entry.
+func (s *Service) endOldTokens(ctx context.Context, e bus.Entry) error {
+	p, err := payload[wire.UserChangedPayload](e)
+	if err != nil || !p.User.Bot {
+		return nil // an entry that cannot be read was told of
+	}
+	hash, err := insist(ctx, func(ctx context.Context) (string, error) {
+		hash, err := s.deps.Roster.BotHash(ctx, e.User)
+		if fault.Is(err, fault.UnknownUser) {
+			err = nil // deleted meanwhile
+		}
+		return hash, err
+	})
+	if err == nil {
+		s.shutOut(e.User, func(login string) bool { return login != hash })
+	}
+	return err
+}
+
+// shutOut ends the sessions of a user's whose login is over.
+func (s *Service) shutOut(user id.ID, over func(login string) bool) {
+	records, open := s.desk.expel(user, over)
 	for _, ended := range records {
 		s.saver.put(&errand{record: ended, end: true})
 	}

@@ -273,8 +273,8 @@ func TestGateway_RefusesToResumeWhatIsNotThere(t *testing.T) {
 	again := b.resume(alice, a, a.seq)
 	again.dispatch("RESUMED")
 	b.cut(again)
-	invalid(b.resume(alice, a, a.seq-1)) // within the first frames
-	invalid(b.resume(alice, a, a.seq))   // given up with that
+	invalid(b.resume(alice, a, 0))     // in front of the first frame
+	invalid(b.resume(alice, a, a.seq)) // given up with that
 }
 
 // closed reads until the server closes, and returns the code.

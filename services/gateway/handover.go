@@ -172,6 +172,7 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if len(name) != sessionIDLen || s.saver.ending(name) {
 		return session.ErrInvalid
 	}
+	cuts := s.desk.forgotten()
 	l, err := s.findLeft(ctx, name)
 	if err != nil {
 		return err
@@ -180,8 +181,14 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 		return session.ErrInvalid
 	}
 	// Its gateway may have been dead when the login ended, and could not end the session.
-	if login := l.state.Login; login != "" && !s.deps.Door.Stands(rest.Identity{User: user, Session: login}) {
-		return session.ErrInvalid
+	if login := l.state.Login; login != "" {
+		stands, err := s.deps.Door.Stands(ctx, rest.Identity{User: user, Bot: l.state.Bot, Session: login})
+		if err != nil {
+			return err
+		}
+		if !stands {
+			return session.ErrInvalid
+		}
 	}
 	// The note is of whom the session belongs to, and from before the claim: of a session that it has lost, a gateway's later notes
 	// know nothing.
@@ -211,7 +218,9 @@ func (s *Service) fetch(ctx context.Context, name string, user id.ID, seq int64)
 	if err := s.deps.Tail.WaitFor(ctx, l.last); err != nil {
 		return err
 	}
-	s.desk.adopt(r, s.cfg.Now())
+	if !s.desk.adopt(r, cuts, s.cfg.Now()) {
+		return session.ErrInvalid
+	}
 	adoptedTotal.Inc()
 	return nil
 }
@@ -435,8 +444,7 @@ func (s *Service) secure(ctx context.Context, r *record, place session.Place) er
 // announce writes down that a new session is here, so that it can be demanded before there is a checkpoint of it. Nobody can go on
 // from this one.
 func (s *Service) announce(ctx context.Context, r *record) error {
-	view := &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
-	return s.saver.sync(ctx, s.keep(r, torn(session.Place{Seq: -1, View: view})))
+	return s.saver.sync(ctx, s.keep(r, torn(session.Place{Seq: -1, View: blind(r)})))
 }
 
 // torn is a checkpoint for who has exactly what is up to a place.

@@ -9,6 +9,7 @@ import (
 	"github.com/fasthttp/websocket"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
@@ -40,6 +41,32 @@ func TestGateway_LetsATakenSessionGo(t *testing.T) {
 	b.say(bob, general, "meanwhile")
 	on := other.resume(alice, s, s.seq)
 	if got := on.message(); got != "meanwhile" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestGateway_AsksBackWhatWasTakenWithoutAWord: a session was away when another gateway claimed it for want of an answer, and went on
+// there. Its client comes back to where nobody knows of that, with a number that was never sent there.
+func TestGateway_AsksBackWhatWasTakenWithoutAWord(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	other := b.another(Config{})
+	s, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.flush()
+	other.service.letters.hush(b.name)
+	on := other.resume(alice, s, s.seq)
+	on.dispatch("RESUMED")
+	other.say(bob, general, "elsewhere")
+	on.message()
+	other.cut(on)
+	b.say(bob, general, "meanwhile")
+	if got := b.resume(alice, on, on.seq).closed(); got != int(wire.CloseUnknown) {
+		t.Errorf("closed with %d", got)
+	}
+	back := b.resume(alice, on, on.seq)
+	if got := back.message(); got != "meanwhile" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -122,6 +149,76 @@ func TestGateway_RefusesWhatALoginHasLeftBehind(t *testing.T) {
 			t.Errorf("one that %s lets another login go on", name)
 		}
 	}
+}
+
+// TestGateway_EndsWhatAnOldTokenHasBegun: a bot gets another token, and nobody announces it but the log. What the old one has begun ends
+// where it is, and where its gateway was dead not even the new one goes on with it.
+func TestGateway_EndsWhatAnOldTokenHasBegun(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const bot = id.ID(77)
+	raw, hash := token.NewBotToken(bot)
+	next, nextHash := token.NewBotToken(bot)
+	robot := func(kind wire.EventType, name, hash string) {
+		t.Helper()
+		b.cold(kind, bus.Entry{User: bot}, wire.UserChangedPayload{User: wire.User{ID: bot, Username: name, Bot: true}, BotHash: hash})
+	}
+	robot(wire.UserCreated, "robot", hash)
+	begin := func(raw string) *socket {
+		t.Helper()
+		s := b.dial("/?v=10&encoding=json")
+		s.send(wire.OpIdentify, wire.Identify{Token: raw, Intents: new(wire.IntentGuilds)})
+		var ready wire.Ready
+		s.dispatch("READY").into(t, &ready)
+		s.session = ready.SessionID
+		return s
+	}
+	s := begin(raw)
+	robot(wire.UserUpdated, "another name", hash)
+	s.dispatch("USER_UPDATE")
+	s.send(wire.OpHeartbeat, s.seq)
+	if f := s.read(); f.Op != wire.OpHeartbeatACK {
+		t.Fatalf("after a change of its name the bot gets op %d", f.Op)
+	}
+	robot(wire.UserUpdated, "another name", nextHash)
+	if got := s.closed(); got != int(wire.CloseAuthenticationFailed) {
+		t.Errorf("closed with %d", got)
+	}
+
+	s = begin(next)
+	b.flush()
+	b.abandon()
+	b = b.another(Config{})
+	last, lastHash := token.NewBotToken(bot)
+	robot(wire.UserUpdated, "another name", lastHash)
+	again := b.dial("/?v=10&encoding=json")
+	again.send(wire.OpResume, wire.Resume{Token: last, SessionID: s.session, Seq: s.seq})
+	if again.resumed() {
+		t.Error("the session of the old token goes on with the new one")
+	}
+}
+
+// TestGateway_ResumesFromTheMidstOfABeginning: a connection was lost behind READY, before its client had all guilds. It goes on from there,
+// where it was as elsewhere.
+func TestGateway_ResumesFromTheMidstOfABeginning(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	goesOn := func(on *bundle, s *socket) {
+		t.Helper()
+		back := on.resume(alice, s, 1)
+		for _, name := range []string{"GUILD_CREATE", "MESSAGE_CREATE", "RESUMED"} {
+			back.dispatch(name)
+		}
+	}
+	s, _ := b.identify(alice, wire.IntentsAll)
+	left, _ := b.identify(alice, wire.IntentsAll)
+	b.cut(s)
+	b.say(bob, general, "missed")
+	goesOn(b, s)
+	b.flush()
+	b.abandon()
+	goesOn(b.another(Config{}), left)
 }
 
 // TestGateway_RefusesToCountOverAChangeOfView: the client has got beyond a change of what it sees, and the gateway was killed before it

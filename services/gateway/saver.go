@@ -31,7 +31,8 @@ const (
 	flushEvery = 250 * time.Millisecond
 	// flushMax is how many are written in one round trip: some hundred KiB.
 	flushMax = 512
-	// errandsMax bounds what waits while Redis is away. What is dropped beyond it leaves an older checkpoint, which is as right.
+	// errandsMax bounds what waits while Redis is away. What is dropped beyond it leaves an older checkpoint, which is as right. The last
+	// words of sessions are not dropped: those are as many as have been here.
 	errandsMax = 1 << 16
 )
 
@@ -145,7 +146,7 @@ func (v *saver) put(e *errand) {
 		for _, d := range e.done {
 			d <- session.ErrInvalid
 		}
-	case before == nil && len(v.waiting) >= errandsMax && len(e.done) == 0 && !e.whole:
+	case before == nil && len(v.waiting) >= errandsMax && len(e.done) == 0 && !e.whole && !e.end:
 		droppedTotal.Inc()
 	default:
 		if before != nil {

@@ -11,7 +11,7 @@
 //
 // # Lock order
 //
-// The overlay's lock is the only one, and held for no I/O.
+// The overlay's lock is held for no I/O, and the lead's only so that one at a time uses its connection. Neither is taken with another.
 package messaging
 
 import (
@@ -244,12 +244,15 @@ func (s *Service) cut(ctx context.Context, c bus.Cut) error {
 
 // insist repeats what the tail cannot go on without. It ends with ctx, which is the tail's end.
 func insist(ctx context.Context, do func() error) error {
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	const first = 20 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, time.Second) {
 		err := do()
 		if err == nil {
 			return nil
 		}
-		slog.Warn("the overlay cannot be begun anew and is tried again", "err", err, "pause", pause)
+		if pause == first { // said once, and not with every try of an outage
+			slog.Warn("the overlay cannot be begun anew and is tried again", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

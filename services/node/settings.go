@@ -111,8 +111,8 @@ func (s *Settings) Validate() error {
 			errs = append(errs, fmt.Errorf("public-url %q: want http://host[:port] or https://host[:port]", s.PublicURL))
 		}
 	}
-	if s.WriterLease < 0 {
-		errs = append(errs, fmt.Errorf("writer-lease %v is negative", s.WriterLease))
+	if s.WriterLease != 0 && s.WriterLease < time.Second {
+		errs = append(errs, fmt.Errorf("writer-lease %v: want at least 1s", s.WriterLease))
 	}
 	if s.ResumeWindow < 0 {
 		errs = append(errs, fmt.Errorf("resume-window %v is negative", s.ResumeWindow))
