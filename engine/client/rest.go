@@ -252,6 +252,16 @@ func (c *Client) Kick(ctx context.Context, guild, user id.ID, reason string) err
 	return c.do(ctx, call{method: http.MethodDelete, path: at("/guilds/%d/members/%d", guild, user), reason: reason}, nil)
 }
 
+// Ban keeps a user out of a guild, member or not; reason is kept with the ban.
+func (c *Client) Ban(ctx context.Context, guild, user id.ID, reason string) error {
+	return c.do(ctx, call{method: http.MethodPut, path: at("/guilds/%d/bans/%d", guild, user), reason: reason}, nil)
+}
+
+// Unban lets a banned user join again.
+func (c *Client) Unban(ctx context.Context, guild, user id.ID) error {
+	return c.delete(ctx, at("/guilds/%d/bans/%d", guild, user))
+}
+
 // GiveRole gives a member a role.
 func (c *Client) GiveRole(ctx context.Context, guild, user, role id.ID) error {
 	return c.put(ctx, at("/guilds/%d/members/%d/roles/%d", guild, user, role), nil)

@@ -53,6 +53,25 @@ func (g *Guild) Permissions(m *wire.MemberRecord, channel id.ID) perm.Bits {
 	return perm.Channel(g.Base(m), m.UserID, g.ID, m.Roles, c.PermissionOverwrites)
 }
 
+// Explain says what decides each of a member's permissions: in a channel that exists, or with 0 in the guild as a whole.
+func (g *Guild) Explain(m *wire.MemberRecord, channel id.ID) []perm.Verdict {
+	held := []perm.Held{{ID: g.ID}}
+	if r, ok := g.Roles[g.ID]; ok {
+		held[0].Permissions = r.Permissions
+	}
+	for _, r := range m.Roles {
+		if role, ok := g.Roles[r]; ok && r != g.ID {
+			held = append(held, perm.Held{ID: r, Permissions: role.Permissions})
+		}
+	}
+	var overwrites []perm.Overwrite
+	c, inChannel := g.Channels[channel]
+	if inChannel {
+		overwrites = c.PermissionOverwrites
+	}
+	return perm.Explain(g.Owner(m.UserID), m.UserID, held, overwrites, inChannel)
+}
+
 // Top is the position of a member's highest role; the owner stands above all roles.
 func (g *Guild) Top(m *wire.MemberRecord) int {
 	if g.Owner(m.UserID) {

@@ -73,7 +73,7 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 			{Command: "HDEL", Key: membersKey(e.Guild), Args: []string{e.User.String()}},
 			{Command: "SREM", Key: guildsKey(e.User), Args: []string{e.Guild.String()}},
 		}, nil
-	case wire.InviteCreated, wire.InviteDeleted:
+	case wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
 		return nil, nil
 	}
 	return guildOps(e)

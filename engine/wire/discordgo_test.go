@@ -94,6 +94,9 @@ func TestDiscordgo_ReadsTheRest(t *testing.T) {
 	joined.GuildID = sampleID
 	want(t, "joined", decodeAs[discordgo.GuildMemberAdd](t, joined).GuildID, text)
 	want(t, "gone", decodeAs[discordgo.GuildMemberRemove](t, MemberGone{sampleID, sampleUser()}).User.ID, text)
+	want(t, "ban", decodeAs[discordgo.GuildBan](t, Ban{ptr("spam"), sampleUser()}).Reason, "spam")
+	want(t, "banned", decodeAs[discordgo.GuildBanAdd](t, BanChange{sampleID, sampleUser()}).User.ID, text)
+	want(t, "unbanned", decodeAs[discordgo.GuildBanRemove](t, BanChange{sampleID, sampleUser()}).GuildID, text)
 	want(t, "chunk", len(decodeAs[discordgo.GuildMembersChunk](t, MembersChunk{GuildID: sampleID, Members: List[Member]{joined}, ChunkCount: 1}).Members), 1)
 	want(t, "guild gone", decodeAs[discordgo.GuildDelete](t, UnavailableGuild{ID: sampleID}).Unavailable, false)
 	want(t, "invite", decodeAs[discordgo.Invite](t, sampleInvite()).Guild.Name, "guild")

@@ -26,6 +26,8 @@ const (
 	MemberJoined   EventType = "MEMBER_JOINED"   // MemberChangedPayload
 	MemberUpdated  EventType = "MEMBER_UPDATED"  // MemberChangedPayload
 	MemberRemoved  EventType = "MEMBER_REMOVED"  // MemberRemovedPayload
+	BanAdded       EventType = "BAN_ADDED"       // BanChangedPayload; of somebody who was no member: a member's ban is MEMBER_REMOVED
+	BanRemoved     EventType = "BAN_REMOVED"     // BanChangedPayload
 	InviteCreated  EventType = "INVITE_CREATED"  // InviteChangedPayload
 	InviteDeleted  EventType = "INVITE_DELETED"  // InviteDeletedPayload
 	MessageSent    EventType = "MESSAGE_SENT"    // MessageSentPayload
@@ -52,7 +54,7 @@ var Events = map[EventType]Event{
 	UserUpdated:    {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
 	UserDeleted:    {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
 	ServerCreated:  {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
-	ServerUpdated:  {Dispatches: []string{"GUILD_UPDATE"}, Intent: IntentGuilds, Durable: true},
+	ServerUpdated:  {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
 	ServerDeleted:  {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
 	ChannelCreated: {Dispatches: []string{"CHANNEL_CREATE"}, Intent: IntentGuilds, Durable: true},
 	ChannelUpdated: {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
@@ -62,7 +64,9 @@ var Events = map[EventType]Event{
 	RoleDeleted:    {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
 	MemberJoined:   {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE"}, Intent: IntentGuildMembers, Durable: true},
 	MemberUpdated:  {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuildMembers, Durable: true},
-	MemberRemoved:  {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_DELETE"}, Intent: IntentGuildMembers, Durable: true},
+	MemberRemoved:  {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_BAN_ADD", "GUILD_DELETE"}, Intent: IntentGuildMembers, Durable: true},
+	BanAdded:       {Dispatches: []string{"GUILD_BAN_ADD"}, Intent: IntentGuildModeration, Durable: true},
+	BanRemoved:     {Dispatches: []string{"GUILD_BAN_REMOVE"}, Intent: IntentGuildModeration, Durable: true},
 	InviteCreated:  {Dispatches: []string{"INVITE_CREATE"}, Intent: IntentGuildInvites, Durable: true},
 	InviteDeleted:  {Dispatches: []string{"INVITE_DELETE"}, Intent: IntentGuildInvites, Durable: true},
 	MessageSent:    {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
@@ -136,10 +140,16 @@ const (
 	CauseBanned = "banned"
 )
 
-// MemberRemovedPayload is the body of MEMBER_REMOVED; Cause is one of the Cause constants.
+// MemberRemovedPayload is the body of MEMBER_REMOVED; Cause is one of the Cause constants. CauseBanned is the ban itself: it and the end
+// of the membership are one step.
 type MemberRemovedPayload struct {
 	User  User   `json:"user"`
 	Cause string `json:"cause"`
+}
+
+// BanChangedPayload is the body of BAN_ADDED and BAN_REMOVED.
+type BanChangedPayload struct {
+	User User `json:"user"`
 }
 
 // InviteChangedPayload is the body of INVITE_CREATED.

@@ -14,6 +14,7 @@ const (
 
 	MembersPageMax = 1000
 	GuildsPageMax  = 200
+	BansPageMax    = 1000
 
 	ChannelsPerGuildMax   = 500
 	RolesPerGuildMax      = 250

@@ -237,6 +237,8 @@ func TestResponses_HaveTheShapeOfTheOfficialSchemas(t *testing.T) {
 	f("GuildChannelResponse", sampleChannel())
 	f("GuildMemberResponse", MemberRecord{MemberFields: MemberFields{JoinedAt: sampleTime}}.Member(User{ID: sampleID}))
 	f("GuildMemberResponse", sampleMember().Member(sampleUser()))
+	f("GuildBanResponse", Ban{User: User{ID: sampleID}})
+	f("GuildBanResponse", Ban{Reason: ptr("spam"), User: sampleUser()})
 	f("GuildResponse", NewGuild(sampleID, "guild", sampleID))
 	f("GuildResponse", sampleGuild())
 	counted := sampleGuild()

@@ -76,6 +76,10 @@ func TestValidator_NamesFieldAndRule(t *testing.T) {
 	f(ListMessages{Limit: ptr(0)}, "ListMessages.limit", "min")
 	f(ListMessages{Limit: ptr(101)}, "ListMessages.limit", "max")
 
+	f(BanUser{DeleteMessageSeconds: ptr(604801)}, "BanUser.delete_message_seconds", "max")
+	f(BanUser{DeleteMessageDays: ptr(8)}, "BanUser.delete_message_days", "max")
+	f(ListBans{Limit: ptr(1001)}, "ListBans.limit", "max")
+
 	f(Register{Username: "ann", Password: "correct horse"}, "", "")
 	f(Register{Username: "a", Password: "correct horse"}, "Register.username", "min")
 	f(Register{Username: "ann", Password: "short"}, "Register.password", "min")

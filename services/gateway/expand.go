@@ -49,6 +49,8 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		return expandRole(e)
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:
 		return expandMember(e)
+	case wire.BanAdded, wire.BanRemoved:
+		return expandBan(e)
 	case wire.InviteCreated, wire.InviteDeleted:
 		return expandInvite(e)
 	}
@@ -168,7 +170,11 @@ func expandMember(e bus.Entry) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []*hub.Event{guildEvent(e, "GUILD_MEMBER_REMOVE", wire.IntentGuildMembers, wire.MemberGone{GuildID: e.Guild, User: p.User})}, nil
+		events := []*hub.Event{guildEvent(e, "GUILD_MEMBER_REMOVE", wire.IntentGuildMembers, wire.MemberGone{GuildID: e.Guild, User: p.User})}
+		if p.Cause == wire.CauseBanned {
+			events = append(events, banEvent(e, "GUILD_BAN_ADD", p.User))
+		}
+		return events, nil
 	}
 	p, err := payload[wire.MemberChangedPayload](e)
 	if err != nil {
@@ -192,6 +198,22 @@ func memberUpdate(guild id.ID, m wire.Member) []*hub.Event {
 		{Name: "GUILD_MEMBER_UPDATE", Intents: wire.IntentGuildMembers, Guild: guild, Except: m.User.ID, Body: body},
 		{Name: "GUILD_MEMBER_UPDATE", Guild: guild, User: m.User.ID, Body: body},
 	}
+}
+
+func expandBan(e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.BanChangedPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	name := "GUILD_BAN_ADD"
+	if e.Type == wire.BanRemoved {
+		name = "GUILD_BAN_REMOVE"
+	}
+	return []*hub.Event{banEvent(e, name, p.User)}, nil
+}
+
+func banEvent(e bus.Entry, name string, user wire.User) *hub.Event {
+	return guildEvent(e, name, wire.IntentGuildModeration, wire.BanChange{GuildID: e.Guild, User: user})
 }
 
 func expandInvite(e bus.Entry) ([]*hub.Event, error) {

@@ -582,3 +582,58 @@ func TestConfig_NamesEveryMistake(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestGateway_ShowsAGuildToItsNewOwner(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	o, _ := b.identify(owner, wire.IntentsAll)
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.cold(wire.ServerUpdated, bus.Entry{Guild: guild, Actor: owner}, wire.ServerUpdatedPayload{Guild: wire.NewGuild(guild, "hers", alice)})
+	var c wire.Channel
+	a.dispatch("CHANNEL_CREATE").into(t, &c)
+	if c.ID != hidden {
+		t.Errorf("the new owner gained %+v", c)
+	}
+	o.dispatch("CHANNEL_DELETE").into(t, &c)
+	if c.ID != hidden {
+		t.Errorf("the former owner lost %+v", c)
+	}
+	for _, s := range []*socket{o, a} {
+		var g wire.Guild
+		s.dispatch("GUILD_UPDATE").into(t, &g)
+		if g.OwnerID != alice {
+			t.Errorf("the guild is told as %+v", g)
+		}
+	}
+}
+
+func TestGateway_TellsOfBansByTheirIntent(t *testing.T) {
+	t.Parallel()
+	const carol = id.ID(4)
+	b := setup(t, Config{})
+	b.found()
+	moderation, _ := b.identify(owner, wire.IntentGuilds|wire.IntentGuildModeration)
+	members, _ := b.identify(bob, wire.IntentGuilds|wire.IntentGuildMembers|wire.IntentGuildMessages|wire.IntentMessageContent)
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.cold(wire.MemberRemoved, bus.Entry{Guild: guild, User: alice}, wire.MemberRemovedPayload{User: person(alice), Cause: wire.CauseBanned})
+	b.cold(wire.BanAdded, bus.Entry{Guild: guild, User: carol}, wire.BanChangedPayload{User: person(carol)})
+	b.cold(wire.BanRemoved, bus.Entry{Guild: guild, User: alice}, wire.BanChangedPayload{User: person(alice)})
+	a.dispatch("GUILD_DELETE")
+	f := func(name string, user id.ID) {
+		t.Helper()
+		var got wire.BanChange
+		moderation.dispatch(name).into(t, &got)
+		if got.GuildID != guild || got.User.ID != user {
+			t.Errorf("%s: got %+v, want user %s", name, got, user)
+		}
+	}
+	f("GUILD_BAN_ADD", alice)
+	f("GUILD_BAN_ADD", carol)
+	f("GUILD_BAN_REMOVE", alice)
+	members.dispatch("GUILD_MEMBER_REMOVE")
+	b.say(bob, general, "nothing of bans in between")
+	if got := members.message(); got != "nothing of bans in between" {
+		t.Errorf("got %q", got)
+	}
+}

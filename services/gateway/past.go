@@ -146,7 +146,7 @@ func mayShow(e bus.Entry, v *hub.View) bool {
 		return e.User == v.User
 	case wire.ServerCreated:
 		return founded(e, v.User)
-	case wire.UserCreated, wire.UserUpdated, wire.RoleCreated, wire.InviteCreated, wire.InviteDeleted:
+	case wire.UserCreated, wire.UserUpdated, wire.RoleCreated, wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
 		return false
 	}
 	return v.Guilds[e.Guild] != nil

@@ -102,7 +102,7 @@ func (s *Service) depart(ctx context.Context, user id.ID) error {
 }
 
 // departFrom ends one membership. A guild that is the user's own goes with them: nobody else could ever manage it. Accounts that
-// own guilds are not deleted, so it was made in the very moment.
+// own guilds are not deleted, so it was made, or given to them, in the very moment.
 func (s *Service) departFrom(ctx context.Context, guild, user id.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()

@@ -129,7 +129,8 @@ func tidy(g *roster.Guild) wire.Guild {
 }
 
 func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err error) {
-	err = s.change(c, scope{guild: c.ID("guild")}, func(ctx context.Context, w *change) (event, error) {
+	heir := or(in.OwnerID, 0)
+	err = s.change(c, scope{guild: c.ID("guild"), users: []id.ID{heir}}, func(ctx context.Context, w *change) (event, error) {
 		if _, err := w.may(perm.ManageGuild); err != nil {
 			return event{}, err
 		}
@@ -137,11 +138,36 @@ func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err
 		if err := in.apply(&g, w.guild); err != nil {
 			return event{}, err
 		}
+		if in.OwnerID != nil && !w.guild.Owner(heir) {
+			if err := s.mayGive(ctx, w, heir); err != nil {
+				return event{}, err
+			}
+			g.OwnerID = heir
+		}
 		out = g
 		out.Roles = sortedRoles(w.guild)
 		return event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}, updateGuildRow(ctx, w.tx, &g)
 	})
 	return out, err
+}
+
+// mayGive says whether the guild can become another's. Only its owner gives it away, to a member (else 10007); to no bot, from which
+// nobody could get it back.
+func (s *Service) mayGive(ctx context.Context, w *change, heir id.ID) error {
+	if !w.guild.Owner(w.user) {
+		return fault.New(fault.MissingPermissions)
+	}
+	if w.members[heir] == nil {
+		return fault.New(fault.UnknownMember)
+	}
+	face, err := s.roster.User(ctx, heir)
+	if err != nil {
+		return err
+	}
+	if face.Bot {
+		return fault.Invalid(fault.Field{Path: "owner_id", Code: fault.FieldChoices, Message: "A bot cannot own a guild."})
+	}
+	return nil
 }
 
 func (s *Service) deleteGuild(c *rest.Call, _ rest.None) (rest.None, error) {
@@ -211,7 +237,7 @@ func (s *Service) leaveGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 		}
 		if w.guild.Owner(c.User()) {
 			return event{}, fault.Invalid(fault.Field{Path: "guild_id", Code: "GUILD_OWNER_CANNOT_LEAVE",
-				Message: "The owner cannot leave; the guild can be deleted."})
+				Message: "The owner cannot leave; the guild can be deleted, or given to another member."})
 		}
 		return w.remove(ctx, user, wire.CauseLeft)
 	})
@@ -220,6 +246,7 @@ func (s *Service) leaveGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 // updateGuild is the body of PATCH /guilds/{guild}.
 type updateGuild struct {
 	wire.UpdateGuild
+	OwnerID                     *id.ID               `json:"owner_id,omitempty"`
 	SystemChannelID             wire.Optional[id.ID] `json:"system_channel_id,omitzero"`
 	SystemChannelFlags          *int                 `json:"system_channel_flags,omitempty" validate:"omitnil,min=0,max=2147483647"`
 	AFKChannelID                wire.Optional[id.ID] `json:"afk_channel_id,omitzero"`

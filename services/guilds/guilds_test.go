@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/life/lifetest"
@@ -250,7 +251,7 @@ func TestReadsOfWhatIsLeftOut_AreEmpty(t *testing.T) {
 	if r := get[[]region](b, 200, owner, "GET", "/voice/regions", ""); len(r) != 1 {
 		t.Errorf("regions %+v", r)
 	}
-	b.want(404, owner, "GET", path("/guilds/%s/bans", g.ID), "")
+	b.want(404, owner, "GET", path("/guilds/%s/auto-moderation/rules", g.ID), "")
 }
 
 func TestUnknownIDs_HaveTheirCodes(t *testing.T) {
@@ -345,5 +346,51 @@ func TestStore_AgreesWithTheReadModel(t *testing.T) {
 	}
 	if n := b.count(`SELECT count(*) FROM roles`); n != len(state.Guild.Roles) {
 		t.Errorf("%d roles in the store, %d in the read model", n, len(state.Guild.Roles))
+	}
+}
+
+func TestGuild_IsGivenAwayByItsOwner(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	g := b.guild()
+	b.join(g.ID, admin, alice)
+	b.role(g.ID, 8, perm.Administrator, admin)
+	b.want(201, owner, "PUT", path("/guilds/%s/members/%s", g.ID, robot), "")
+	at := path("/guilds/%s", g.ID)
+	to := func(u id.ID) string { return fmt.Sprintf(`{"owner_id":"%s"}`, u) }
+	before := b.version(g.ID)
+	b.want(50013, admin, "PATCH", at, to(admin))
+	b.want(50013, alice, "PATCH", at, to(alice))
+	b.want(10004, stranger, "PATCH", at, to(stranger))
+	b.want(10007, owner, "PATCH", at, to(stranger))
+	b.want(10007, owner, "PATCH", at, to(0))
+	b.want(50035, owner, "PATCH", at, to(robot))
+	b.want(50035, owner, "PATCH", at, `{"owner_id":"alice"}`)
+	if after := b.version(g.ID); after != before {
+		t.Fatalf("what was refused took the guild from version %d to %d", before, after)
+	}
+	// A client may send all that it knows.
+	b.want(200, admin, "PATCH", at, to(owner))
+
+	grant, err := b.roster.Can(t.Context(), owner, g.SystemChannelID, perm.SendMessages)
+	b.must(err)
+	if got := get[wire.Guild](b, 200, owner, "PATCH", at, `{"name":"hers","owner_id":"`+alice.String()+`"}`); got.OwnerID != alice || got.Name != "hers" {
+		t.Errorf("the guild is now %+v", got)
+	}
+	if n := b.count(`SELECT count(*) FROM guilds WHERE id = $1 AND owner_id = $2`, int64(g.ID), int64(alice)); n != 1 {
+		t.Error("the row names another owner")
+	}
+	post := bus.Post{Fence: grant.Version, Entry: bus.Entry{Type: wire.MessageSent, Actor: owner, Guild: g.ID, Channel: g.SystemChannelID, Body: []byte(`{}`)}}
+	if _, err := b.log.Publish(t.Context(), post); err != bus.ErrStale {
+		t.Errorf("what the former owner was allowed before: %v, want ErrStale", err)
+	}
+	b.want(50013, owner, "PATCH", at, to(owner))
+	b.want(50013, owner, "DELETE", at, "")
+	b.want(50013, admin, "DELETE", path("/guilds/%s/members/%s", g.ID, alice), "")
+	b.want(204, admin, "DELETE", path("/guilds/%s/members/%s", g.ID, owner), "")
+	b.want(204, alice, "DELETE", at, "")
+	all := b.contiguous(g.ID, before+4)
+	if e := all[before+1]; e.Type != wire.ServerUpdated || e.Actor != owner {
+		t.Errorf("the log has %+v", e)
 	}
 }

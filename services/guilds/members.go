@@ -240,9 +240,16 @@ func (w *change) remove(ctx context.Context, user wire.User, cause string) (even
 	return e, deleteMember(ctx, w.tx, w.guild.ID, user.ID)
 }
 
-// join begins a membership. Bots may be in any number of guilds.
+// join begins a membership, or answers 40007 to who is banned. Bots may be in any number of guilds.
 func (s *Service) join(ctx context.Context, w *change, user wire.User) (event, wire.MemberRecord, error) {
 	m := joined(user.ID)
+	// The rows decide, not the read model: they are held still by the guild's lock.
+	switch _, err := selectBan(ctx, w.tx, w.guild.ID, user.ID); {
+	case err == nil:
+		return event{}, m, fault.New(fault.Banned)
+	case !fault.Is(err, fault.UnknownBan):
+		return event{}, m, err
+	}
 	if !user.Bot {
 		if err := s.mayJoin(ctx, w.tx, user.ID); err != nil {
 			return event{}, m, err

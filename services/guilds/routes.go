@@ -31,6 +31,8 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/guilds/{guild}/roles/{role}", (*Service).updateRole),
 	rest.DELETE("/guilds/{guild}/roles/{role}", (*Service).deleteRole),
 
+	rest.GET("/guilds/{guild}/permissions/explain", (*Service).explain),
+
 	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
@@ -39,6 +41,11 @@ var Routes = rest.Table[*Service]{
 	rest.DELETE("/guilds/{guild}/members/{user}", (*Service).kickMember),
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
 	rest.DELETE("/guilds/{guild}/members/{user}/roles/{role}", (*Service).takeRole),
+
+	rest.GET("/guilds/{guild}/bans", (*Service).listBans),
+	rest.GET("/guilds/{guild}/bans/{user}", (*Service).getBan),
+	rest.PUT("/guilds/{guild}/bans/{user}", (*Service).putBan),
+	rest.DELETE("/guilds/{guild}/bans/{user}", (*Service).deleteBan),
 
 	rest.GET("/channels/{channel}/invites", (*Service).listChannelInvites),
 	rest.POST("/channels/{channel}/invites", (*Service).createInvite),

@@ -1,4 +1,4 @@
-// Package guilds is the server management service: guilds, their channels, roles, members and invites. It owns their rows
+// Package guilds is the server management service: guilds, their channels, roles, members, bans and invites. It owns their rows
 // and is the only one that changes them.
 //
 // It does not know messages, presence or voice, does not own accounts (a member's user comes from the roster), and sends

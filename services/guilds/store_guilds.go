@@ -65,13 +65,13 @@ func insertGuild(ctx context.Context, tx transaction, g *wire.Guild) error {
 
 const updateGuildSQL = `
 UPDATE guilds SET name = $2, description = $3, preferred_locale = $4, verification_level = $5, default_message_notifications = $6,
-	explicit_content_filter = $7, afk_channel_id = $8, afk_timeout = $9, system_channel_id = $10, system_channel_flags = $11
+	explicit_content_filter = $7, afk_channel_id = $8, afk_timeout = $9, system_channel_id = $10, system_channel_flags = $11, owner_id = $12
 WHERE id = $1`
 
 func updateGuildRow(ctx context.Context, tx transaction, g *wire.Guild) error {
 	_, err := tx.Exec(ctx, updateGuildSQL, number(g.ID), g.Name, g.Description, g.PreferredLocale, g.VerificationLevel,
 		g.DefaultMessageNotifications, g.ExplicitContentFilter, number(g.AFKChannelID), g.AFKTimeout, number(g.SystemChannelID),
-		g.SystemChannelFlags)
+		g.SystemChannelFlags, number(g.OwnerID))
 	if err != nil {
 		return fmt.Errorf("update guild %s: %w", g.ID, err)
 	}
