@@ -37,8 +37,8 @@ var badBuilds = []badBuild{
 	},
 	{
 		name: "the tail skips an entry after an outage", file: "engine/bus/tail.go",
-		old:     "		pause = 0\n		lost := state.missed(t.at)\n",
-		new:     "		if pause > 0 && len(batch.entries) > 0 {\n			batch.entries = batch.entries[1:]\n		}\n		pause = 0\n		lost := state.missed(t.at)\n",
+		old:     "		pause = 0\n		unread.end(\"tail reads the log again\")\n",
+		new:     "		if pause > 0 && len(batch.entries) > 0 {\n			batch.entries = batch.entries[1:]\n		}\n		pause = 0\n		unread.end(\"tail reads the log again\")\n",
 		strikes: []string{"kill -9 Redis", "Redis cut off"}, rounds: 2,
 	},
 	{
