@@ -28,7 +28,7 @@ var (
 const (
 	// flushEvery is how long checkpoints are gathered before they are written together, give or take a fifth, so that gateways do not
 	// write in step.
-	flushEvery = 250 * time.Millisecond
+	flushEvery = 50 * time.Millisecond
 	// flushMax is how many are written in one round trip: some hundred KiB.
 	flushMax = 512
 	// errandsMax bounds what waits while Redis is away. What is dropped beyond it leaves an older checkpoint, which is as right. The last
