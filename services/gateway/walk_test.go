@@ -163,6 +163,27 @@ func (w *walk) set(kind wire.EventType, channel id.ID) {
 	w.cold(kind, bus.Entry{Guild: guild, Channel: channel}, wire.ChannelChangedPayload{Channel: c})
 }
 
+// compare expects that walker, who comes and goes, believes what witness does, who never left, and has all messages but the excused.
+func (w *walk) compare(round int, witness, walker *client, excused map[int]bool) {
+	w.t.Helper()
+	if diff := cmp.Diff(witness.now.channels, walker.now.channels); diff != "" {
+		w.t.Fatalf("round %d: the channels differ: %s", round, diff)
+	}
+	got := map[int]bool{}
+	for _, n := range walker.now.messages {
+		got[n] = true
+	}
+	for _, n := range witness.now.messages {
+		switch {
+		case got[n] || excused[n]:
+		case witness.now.channels[w.said[n]]:
+			w.t.Fatalf("round %d: message %d is missing", round, n)
+		default:
+			excused[n] = true // it could not be seen when the session was resumed; later it is history
+		}
+	}
+}
+
 // TestGateway_ResumesLikeOneWhoNeverLeft: one socket of a user stays, another is cut and resumes from where it claims to be,
 // while the guild changes at random. Afterwards both believe the same, no message came twice or out of order, and none is missing
 // that can be seen in the end.
@@ -204,22 +225,7 @@ func TestGateway_ResumesLikeOneWhoNeverLeft(t *testing.T) {
 		b.rename(alice, name)
 		witness.follow(name)
 		walker.follow(name)
-		if diff := cmp.Diff(witness.now.channels, walker.now.channels); diff != "" {
-			t.Fatalf("round %d: the channels differ: %s", round, diff)
-		}
-		got := map[int]bool{}
-		for _, n := range walker.now.messages {
-			got[n] = true
-		}
-		for _, n := range witness.now.messages {
-			switch {
-			case got[n] || excused[n]:
-			case witness.now.channels[w.said[n]]:
-				t.Fatalf("round %d: message %d is missing", round, n)
-			default:
-				excused[n] = true // it could not be seen when the session was resumed; later it is history
-			}
-		}
+		w.compare(round, witness, walker, excused)
 	}
 }
 
@@ -321,22 +327,7 @@ func TestGateway_ResumesOnAnother(t *testing.T) {
 		}
 		witness.sync(home)
 		walker.sync(here)
-		if diff := cmp.Diff(witness.now.channels, walker.now.channels); diff != "" {
-			t.Fatalf("round %d: the channels differ: %s", round, diff)
-		}
-		got := map[int]bool{}
-		for _, n := range walker.now.messages {
-			got[n] = true
-		}
-		for _, n := range witness.now.messages {
-			switch {
-			case got[n] || excused[n]:
-			case witness.now.channels[w.said[n]]:
-				t.Fatalf("round %d: message %d is missing", round, n)
-			default:
-				excused[n] = true
-			}
-		}
+		w.compare(round, witness, walker, excused)
 		if w.rnd.IntN(2) == 0 {
 			first = walker.beat()
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/wire"
@@ -96,22 +95,7 @@ func TestBan_KeepsOut(t *testing.T) {
 
 func TestBan_IsSeenByTheFence(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	g := b.guild()
-	b.join(g.ID, alice)
-	grant, err := b.roster.Can(t.Context(), alice, g.SystemChannelID, perm.SendMessages)
-	b.must(err)
-	post := bus.Post{Fence: grant.Version, Entry: bus.Entry{Type: wire.MessageSent, Actor: alice, Guild: g.ID, Channel: g.SystemChannelID, Body: []byte(`{}`)}}
-	if _, err := b.log.Publish(t.Context(), post); err != nil {
-		t.Fatalf("before the ban: %v", err)
-	}
-	b.want(204, owner, "PUT", path("/guilds/%s/bans/%s", g.ID, alice), "")
-	if _, err := b.log.Publish(t.Context(), post); err != bus.ErrStale {
-		t.Errorf("after the ban: %v, want ErrStale", err)
-	}
-	if _, err := b.roster.Can(t.Context(), alice, g.SystemChannelID, perm.SendMessages); err == nil {
-		t.Error("after the ban alice may still write")
-	}
+	endsWriting(t, "PUT", "/guilds/%s/bans/%s")
 }
 
 // TestBan_RacesWithJoining: whichever comes first, in the end the banned user is out.
