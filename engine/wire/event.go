@@ -30,11 +30,12 @@ const (
 	BanRemoved     EventType = "BAN_REMOVED"     // BanChangedPayload
 	InviteCreated  EventType = "INVITE_CREATED"  // InviteChangedPayload
 	InviteDeleted  EventType = "INVITE_DELETED"  // InviteDeletedPayload
+	DirectChanged  EventType = "DIRECT_CHANGED"  // DirectChangedPayload: a direct channel was opened, closed, or is another one now
 	MessageSent    EventType = "MESSAGE_SENT"    // MessageSentPayload
 	MessageUpdated EventType = "MESSAGE_UPDATED" // MessageUpdatedPayload
 	MessageDeleted EventType = "MESSAGE_DELETED" // MessageDeletedPayload
 	EpochBegan     EventType = "EPOCH_BEGAN"     // for the log itself: here it was opened again after it had lost something
-	TypingStarted  EventType = "TYPING_STARTED"  // TypingStart; pub/sub only
+	TypingStarted  EventType = "TYPING_STARTED"  // TypingSignal; pub/sub only
 )
 
 // Event is what the house knows about an EventType.
@@ -69,7 +70,8 @@ var Events = map[EventType]Event{
 	BanRemoved:     {Dispatches: []string{"GUILD_BAN_REMOVE"}, Intent: IntentGuildModeration, Durable: true},
 	InviteCreated:  {Dispatches: []string{"INVITE_CREATE"}, Intent: IntentGuildInvites, Durable: true},
 	InviteDeleted:  {Dispatches: []string{"INVITE_DELETE"}, Intent: IntentGuildInvites, Durable: true},
-	MessageSent:    {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	DirectChanged:  {Dispatches: []string{"CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"}, Durable: true},
+	MessageSent:    {Dispatches: []string{"MESSAGE_CREATE", "CHANNEL_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageUpdated: {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageDeleted: {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	EpochBegan:     {Durable: true},
@@ -171,6 +173,8 @@ type MessageSentPayload struct {
 	Member      json.RawMessage `json:"member,omitempty"` // of a MemberFields; absent in direct channels
 	ChannelType ChannelType     `json:"channel_type"`
 	Mentions    []id.ID         `json:"mentions,omitempty"`
+	// Reopens is the direct channel for those who had closed it.
+	Reopens *DirectChangedPayload `json:"reopens,omitempty"`
 }
 
 // MessageUpdatedPayload is the body of MESSAGE_UPDATED: the whole message as it is now.

@@ -72,6 +72,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err := mustText(grant.Channel); err != nil {
 		return nil, err
 	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
+		return nil, err
+	}
 	author, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return nil, err
@@ -151,12 +154,16 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
 	})
 	if err != nil {
 		return nil, err
@@ -210,7 +217,7 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
 // editMessage changes what the author wrote.
@@ -255,6 +262,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	if !body.Type.Written() {
+		return nil, fault.New(fault.SystemMessage)
 	}
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
@@ -305,7 +315,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wi
 		return nil, err
 	}
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
 	if err != nil {
 		return nil, err
 	}
