@@ -23,6 +23,9 @@ const (
 // Written reports whether people write such messages, and may edit them.
 func (t MessageType) Written() bool { return t == MessageDefault || t == MessageReply }
 
+// Deletable reports whether such messages can be deleted: who came into a group and who went stays written there.
+func (t MessageType) Deletable() bool { return t != MessageRecipientAdd && t != MessageRecipientRemove }
+
 // Bits of MessageBody.Flags.
 const (
 	FlagSuppressEmbeds        = 1 << 2

@@ -355,6 +355,13 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
+	}
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
 	if m.author != c.User() {
 		// Asked again with the permission, so that a refusal is never given from a cache.
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
@@ -362,6 +369,17 @@ func (s *Service) tryDelete(c *rest.Call) error {
 		}
 	}
 	return s.publishDelete(ctx, grant, c.User(), m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.

@@ -32,9 +32,10 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration // of a batch
-	lease   time.Duration // how long who leads may stand still
-	held    *lead         // nil: this process does not lead
+	timeout time.Duration   // of a batch
+	lease   time.Duration   // how long who leads may stand still
+	hear    chan<- struct{} // is told when there are system messages to be said
+	held    *lead           // nil: this process does not lead
 }
 
 // lead waits for the lead and takes it.
@@ -72,6 +73,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	done, err := w.held.commit(ctx, b)
 	if err != nil {
 		return err
+	}
+	if len(b.announced) > 0 {
+		select {
+		case w.hear <- struct{}{}:
+		default:
+		}
 	}
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
@@ -111,8 +118,10 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	first   bus.Position    // of the entries
-	last    bus.Position
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	first     bus.Position // of the entries
+	last      bus.Position
 }
 
 // fold works through entries in their order.
@@ -133,6 +142,8 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
