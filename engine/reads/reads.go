@@ -209,6 +209,27 @@ func (r rows) guildSettings(up above, version int64) wire.UserGuildSettings {
 	return out
 }
 
+// Settings is the JSON of a wire.GuildSettings, nil when the user has set nothing. It answers 503 when Postgres does not answer, or is too far
+// behind.
+func (r *Reads) Settings(ctx context.Context, user, guild id.ID) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	up := r.overlay.of(user)
+	if s, ok := up.settings[guild]; ok {
+		return s.raw, nil
+	}
+	raw, mark, err := r.store.setting(ctx, user, guild)
+	switch {
+	case err != nil:
+		return nil, fault.Unavailable(err, time.Second)
+	case !r.overlay.isWhole(mark):
+		return nil, fault.Unavailable(errBehind, time.Second)
+	case up.erased:
+		return nil, nil
+	}
+	return raw, nil
+}
+
 // Lasts are the latest messages of channels, and of all channels of guilds. A channel without messages is not among them.
 func (r *Reads) Lasts(ctx context.Context, guilds, channels []id.ID) (map[id.ID]id.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)

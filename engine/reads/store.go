@@ -63,6 +63,20 @@ WHERE c.grp = 'pg' AND c.shard = 0`
 
 const selectSettings = `SELECT guild_id, settings FROM guild_settings WHERE user_id = $1 ORDER BY guild_id LIMIT $2`
 
+const selectSetting = `
+SELECT c.last_ms, c.last_seq, s.settings
+FROM checkpoints c LEFT JOIN guild_settings s ON s.user_id = $1 AND s.guild_id = $2
+WHERE c.grp = 'pg' AND c.shard = 0`
+
+// setting is nil when there is none.
+func (s store) setting(ctx context.Context, user, guild id.ID) (raw []byte, mark bus.Position, err error) {
+	err = s.pool.QueryRow(ctx, selectSetting, int64(user), int64(guild)).Scan(&mark.Ms, &mark.Seq, &raw)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, mark, fmt.Errorf("read the settings of a user: %w", err)
+	}
+	return raw, mark, nil
+}
+
 // rows are what Postgres has of a user, as of mark or later.
 type rows struct {
 	mark     bus.Position // of the older of states and counts

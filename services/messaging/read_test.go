@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,7 +121,9 @@ func TestAck_IsRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	m := b.post(map[string]any{"content": "x"})
-	ack := func(user, channel, message id.ID) answer { return b.do(user, "POST", ackPath(channel, message), map[string]any{}) }
+	ack := func(user, channel, message id.ID) answer {
+		return b.do(user, "POST", ackPath(channel, message), map[string]any{})
+	}
 	b.refused("a bot", ack(botID, generalID, m.ID), 403, 20001)
 	b.refused("a stranger", ack(outsiderID, generalID, m.ID), 403, 50001)
 	b.refused("a hidden channel", ack(memberID, hiddenID, m.ID), 403, 50001)
@@ -575,3 +578,79 @@ func BenchmarkReads_OwnOfAUserInAHundredGuilds(b *testing.B) {
 	}
 }
 
+func TestSettings_ArePatchedAndKept(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	patch := func(user, guild id.ID, body string) answer {
+		return b.do(user, "PATCH", "/users/@me/guilds/"+guild.String()+"/settings", body)
+	}
+	general := `{"channel_id":"` + generalID.String() + `","muted":true,"message_notifications":3}`
+	want := func(what, body, settings string) {
+		t.Helper()
+		a := patch(memberID, guildID, body)
+		if settings = `{"guild_id":"` + guildID.String() + `",` + settings + `}`; a.status != http.StatusOK || string(a.body) != settings {
+			t.Errorf("%s: %d %s, want %s", what, a.status, a.body, settings)
+		}
+		own := b.own(memberID).Settings
+		if len(own.Entries) != 1 || string(own.Entries[0]) != settings || own.Partial {
+			t.Errorf("%s: READY has %s, want %s", what, own.Entries, settings)
+		}
+	}
+	for _, started := range []bool{false, true} {
+		if started {
+			b.start()
+			b.stored()
+		}
+		want("muted", `{"muted":true,"suppress_everyone":true}`, `"muted":true,"message_notifications":3,"channel_overrides":[]`)
+		want("level", `{"message_notifications":1,"muted":null}`, `"muted":true,"message_notifications":1,"channel_overrides":[]`)
+		want("a channel", `{"channel_overrides":{"`+generalID.String()+`":{"muted":true}}}`,
+			`"muted":true,"message_notifications":1,"channel_overrides":[`+general+`]`)
+		want("the guild again", `{"muted":false,"message_notifications":3}`, `"muted":false,"message_notifications":3,"channel_overrides":[`+general+`]`)
+		want("the channel as it was", `{"channel_overrides":[{"channel_id":"`+generalID.String()+`","muted":false}]}`,
+			`"muted":false,"message_notifications":3,"channel_overrides":[]`)
+	}
+	before, err := b.log.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("nothing new", `{"muted":false}`, `"muted":false,"message_notifications":3,"channel_overrides":[]`)
+	if last, err := b.log.Last(t.Context()); err != nil || last != before {
+		t.Errorf("what changes nothing was written: %v %v", last, err)
+	}
+	b.stored()
+	if n := b.count("SELECT count(*) FROM guild_settings WHERE user_id = $1", int64(memberID)); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+
+	b.refused("a stranger", patch(outsiderID, guildID, `{}`), 404, 10004)
+	b.refused("a bot", patch(botID, guildID, `{}`), 403, 20001)
+	b.refused("a level that there is not", patch(memberID, guildID, `{"message_notifications":4}`), 400, 50035)
+	a := patch(memberID, guildID, `{"channel_overrides":[{"channel_id":"`+hiddenID.String()+`"},{"channel_id":"`+generalID.String()+`"},{"channel_id":"7"}]}`)
+	b.refused("channels that are not there", a, 400, 50035)
+	if !strings.Contains(string(a.body), `"0":{"channel_id"`) || !strings.Contains(string(a.body), `"2":{"channel_id"`) || strings.Contains(string(a.body), `"1":`) {
+		t.Errorf("channels that are not there: %s", a.body)
+	}
+}
+
+func TestSettings_ChangedTogetherAreAllThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.start()
+	bodies := []string{`{"muted":true}`, `{"message_notifications":2}`, `{"channel_overrides":{"` + generalID.String() + `":{"muted":true}}}`}
+	var wg sync.WaitGroup
+	for _, body := range bodies {
+		wg.Go(func() {
+			if a := b.do(memberID, "PATCH", "/users/@me/guilds/"+guildID.String()+"/settings", body); a.status != http.StatusOK {
+				t.Errorf("%s: %d %s", body, a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	var got wire.GuildSettings
+	if err := json.Unmarshal(b.own(memberID).Settings.Entries[0], &got); err != nil {
+		t.Fatal(err)
+	}
+	if !got.Muted || got.MessageNotifications != 2 || len(got.ChannelOverrides) != 1 {
+		t.Errorf("something was lost: %+v", got)
+	}
+}

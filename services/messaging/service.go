@@ -126,6 +126,7 @@ type Service struct {
 	graves   *graves
 	acks     *acker
 	audience *audience
+	turns    turns
 	writer   *writer
 	group    *bus.Group
 	gauges   *metrics.Set
@@ -143,7 +144,7 @@ func New(config Config, deps Deps) *Service {
 	config = config.withDefaults()
 	s := &Service{
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
-		acks: newAcker(deps.Log), audience: newAudience(deps.Roster),
+		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
