@@ -95,9 +95,13 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: session.Place{View: blind(r)},
-			First: func(_ context.Context, emit session.Emit) error {
+			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
-				return emit("READY", encode(s.ready(r, in, at)))
+				ready := s.ready(r, in, at)
+				if !r.shape.bot {
+					s.addOwn(ctx, &ready, at)
+				}
+				return emit("READY", encode(ready))
 			},
 			Body: s.painter(r).steps(nil, at.guilds),
 		}, nil
@@ -155,7 +159,7 @@ func blind(r *record) *hub.View {
 }
 
 func (s *Service) painter(r *record) painter {
-	return painter{people: s.people, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
+	return painter{people: s.people, lasts: s.lasts, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
 }
 
 // Resume goes on with a session where its client left off.

@@ -26,6 +26,10 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 			return nil, err
 		}
 		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+	case wire.MessagesRead:
+		return expandAcks(e)
+	case wire.SettingsUpdated:
+		return []*hub.Event{{Name: "USER_GUILD_SETTINGS_UPDATE", User: e.User, Body: e.Body}}, nil
 	}
 	switch e.Type {
 	case wire.ServerUpdated:
@@ -42,7 +46,11 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, p.Channel)
+		// What is the last message by now, the entry does not know; a null would make clients forget what they do.
+		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, struct {
+			wire.Channel
+			LastMessageID *id.ID `json:"last_message_id,omitempty"`
+		}{Channel: p.Channel})
 		ev.Channel = p.Channel.ID
 		return []*hub.Event{ev}, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
@@ -141,6 +149,21 @@ func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]
 		return append(ev.Body[:head:head], rest[1:]...)
 	})
 	return []*hub.Event{ev}, nil
+}
+
+// expandAcks gives each user's part of an entry of many acks to that user alone.
+func expandAcks(e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.MessageReadPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]*hub.Event, len(p.Acks))
+	for i, a := range p.Acks {
+		events[i] = &hub.Event{Name: "MESSAGE_ACK", User: a.UserID, Body: encode(wire.MessageAck{
+			ChannelID: a.ChannelID, MessageID: a.MessageID, Version: int64(e.Pos.Ms),
+		})}
+	}
+	return events, nil
 }
 
 func expandRole(e bus.Entry) ([]*hub.Event, error) {
