@@ -146,7 +146,11 @@ func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err
 		}
 		out = g
 		out.Roles = sortedRoles(w.guild)
-		return event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}, updateGuildRow(ctx, w.tx, &g)
+		e := event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}
+		if changes := differences(tidy(w.guild), g); changes != nil {
+			e.audit = []note{{action: wire.AuditGuildUpdate, target: g.ID, changes: changes}}
+		}
+		return e, updateGuildRow(ctx, w.tx, &g)
 	})
 	return out, err
 }

@@ -32,9 +32,11 @@ var Routes = rest.Table[*Service]{
 	rest.DELETE("/guilds/{guild}/roles/{role}", (*Service).deleteRole),
 
 	rest.GET("/guilds/{guild}/permissions/explain", (*Service).explain),
+	rest.GET("/guilds/{guild}/audit-logs", (*Service).listAudit),
 
 	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
+	rest.GET("/guilds/{guild}/members/search", (*Service).searchMembers),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
 	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated)),
 	rest.PATCH("/guilds/{guild}/members/{user}", (*Service).updateMember),

@@ -129,7 +129,7 @@ func readRoles(ctx context.Context, tx transaction, guilds []int64, page map[int
 }
 
 const selectAllMembersSQL = `
-SELECT guild_id, user_id, nick, roles, joined_at FROM members WHERE guild_id = ANY ($1) ORDER BY guild_id, user_id`
+SELECT guild_id, user_id, nick, roles, joined_at, timed_out_until FROM members WHERE guild_id = ANY ($1) ORDER BY guild_id, user_id`
 
 func readMembers(ctx context.Context, tx transaction, guilds []int64, page map[int64]*whole) error {
 	rows, err := tx.Query(ctx, selectAllMembersSQL, guilds)
@@ -142,7 +142,7 @@ func readMembers(ctx context.Context, tx transaction, guilds []int64, page map[i
 		var guild, user int64
 		var roles []int64
 		var joined time.Time
-		if err := rows.Scan(&guild, &user, &m.Nick, &roles, &joined); err != nil {
+		if err := rows.Scan(&guild, &user, &m.Nick, &roles, &joined, &m.CommunicationDisabledUntil); err != nil {
 			return fmt.Errorf("member %d: %w", user, err)
 		}
 		m.UserID, m.Roles, m.JoinedAt = id.ID(user), idsOf(roles), wire.At(joined)
