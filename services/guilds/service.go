@@ -19,12 +19,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
+
+var iconRefused = metrics.NewCounter(`xcord_guilds_icon_refused_total`)
 
 // Config of the service. The zero value is the default.
 type Config struct {
@@ -91,6 +96,7 @@ type Service struct {
 	roster *roster.Roster
 	outbox *roster.Outbox
 	turns  turns
+	icons  *picture.Reader
 
 	departing chan id.ID // whose accounts were deleted
 	on        life.Switch
@@ -104,7 +110,7 @@ func New(config Config, deps Deps) *Service {
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(), departing: make(chan id.ID, farewellQueue),
+		turns: newTurns(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
