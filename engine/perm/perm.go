@@ -83,6 +83,9 @@ const DefaultEveryone = CreateInstantInvite | AddReactions | Stream | ViewChanne
 	CreatePublicThreads | CreatePrivateThreads | UseEmbeddedActivities | UseSoundboard |
 	UseExternalSounds | SendVoiceMessages | SendPolls | UseExternalApps
 
+// TimedOut is all that a time-out leaves of a member's permissions, wherever they are. Administrators and owners are above it.
+const TimedOut = ViewChannel | ReadMessageHistory
+
 // The two kinds of Overwrite.
 const (
 	OverwriteRole   = 0

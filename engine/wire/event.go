@@ -50,30 +50,33 @@ type Event struct {
 	Durable bool
 }
 
+// auditCreated may come with whatever is written into a guild's audit log, with IntentGuildModeration.
+const auditCreated = "GUILD_AUDIT_LOG_ENTRY_CREATE"
+
 // Events is the table of all events. It is never written to.
 var Events = map[EventType]Event{
 	UserCreated:     {Durable: true},
 	UserUpdated:     {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
 	UserDeleted:     {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
 	ServerCreated:   {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
-	ServerUpdated:   {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
+	ServerUpdated:   {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
 	ServerDeleted:   {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
-	ChannelCreated:  {Dispatches: []string{"CHANNEL_CREATE"}, Intent: IntentGuilds, Durable: true},
-	ChannelUpdated:  {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
-	ChannelDeleted:  {Dispatches: []string{"CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
-	RoleCreated:     {Dispatches: []string{"GUILD_ROLE_CREATE"}, Intent: IntentGuilds, Durable: true},
-	RoleUpdated:     {Dispatches: []string{"GUILD_ROLE_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
-	RoleDeleted:     {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuilds, Durable: true},
-	MemberJoined:    {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE"}, Intent: IntentGuildMembers, Durable: true},
-	MemberUpdated:   {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE"}, Intent: IntentGuildMembers, Durable: true},
-	MemberRemoved:   {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_BAN_ADD", "GUILD_DELETE"}, Intent: IntentGuildMembers, Durable: true},
-	BanAdded:        {Dispatches: []string{"GUILD_BAN_ADD"}, Intent: IntentGuildModeration, Durable: true},
-	BanRemoved:      {Dispatches: []string{"GUILD_BAN_REMOVE"}, Intent: IntentGuildModeration, Durable: true},
-	InviteCreated:   {Dispatches: []string{"INVITE_CREATE"}, Intent: IntentGuildInvites, Durable: true},
-	InviteDeleted:   {Dispatches: []string{"INVITE_DELETE"}, Intent: IntentGuildInvites, Durable: true},
+	ChannelCreated:  {Dispatches: []string{"CHANNEL_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	ChannelUpdated:  {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	ChannelDeleted:  {Dispatches: []string{"CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleCreated:     {Dispatches: []string{"GUILD_ROLE_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleUpdated:     {Dispatches: []string{"GUILD_ROLE_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleDeleted:     {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	MemberJoined:    {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	MemberUpdated:   {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	MemberRemoved:   {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_BAN_ADD", "GUILD_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	BanAdded:        {Dispatches: []string{"GUILD_BAN_ADD", auditCreated}, Intent: IntentGuildModeration, Durable: true},
+	BanRemoved:      {Dispatches: []string{"GUILD_BAN_REMOVE", auditCreated}, Intent: IntentGuildModeration, Durable: true},
+	InviteCreated:   {Dispatches: []string{"INVITE_CREATE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
+	InviteDeleted:   {Dispatches: []string{"INVITE_DELETE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
 	MessageSent:     {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageUpdated:  {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
-	MessageDeleted:  {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	MessageDeleted:  {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK", auditCreated}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessagesRead:    {Dispatches: []string{"MESSAGE_ACK", "MESSAGE_READ"}, Durable: true},
 	SettingsUpdated: {Dispatches: []string{"USER_GUILD_SETTINGS_UPDATE"}, Durable: true},
 	EpochBegan:      {Durable: true},

@@ -139,13 +139,15 @@ type MyGuild struct {
 
 // CreateGuild is the body of POST /guilds.
 type CreateGuild struct {
-	Name string `json:"name" validate:"required,min=2,max=100,nonul"`
+	Name string           `json:"name" validate:"required,min=2,max=100,nonul"`
+	Icon Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
 }
 
 // UpdateGuild is the body of PATCH /guilds/{guild}.
 type UpdateGuild struct {
 	Name        *string          `json:"name,omitempty" validate:"omitnil,min=2,max=100,nonul"`
 	Description Optional[string] `json:"description,omitzero" validate:"omitnil,max=300,nonul"`
+	Icon        Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
 }
 
 // GetGuild is the query of GET /guilds/{guild}.
