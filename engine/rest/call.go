@@ -39,6 +39,7 @@ type Call struct {
 	host       string
 	reason     string
 
+	route   *route // nil: none
 	client  netip.Addr
 	counted bool          // by address
 	verdict limit.Verdict // of the route's limit
