@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
 )
 
 // Routes is all that the service offers.
@@ -40,7 +41,7 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
 	rest.GET("/guilds/{guild}/members/search", (*Service).searchMembers),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
-	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated), rest.Answers[wire.Member](), rest.OrEmpty()),
 	rest.PATCH("/guilds/{guild}/members/{user}", (*Service).updateMember),
 	rest.DELETE("/guilds/{guild}/members/{user}", (*Service).kickMember),
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
