@@ -234,7 +234,10 @@ type Ready struct {
 	Relationships    List[Null]             `json:"relationships"`
 	Presences        List[Null]             `json:"presences"`
 	UserSettings     struct{}               `json:"user_settings"`
-	Trace            List[string]           `json:"_trace"`
+	// The next two are for users, and not for bots.
+	ReadState         *ReadState         `json:"read_state,omitempty"`
+	UserGuildSettings *UserGuildSettings `json:"user_guild_settings,omitempty"`
+	Trace             List[string]       `json:"_trace"`
 }
 
 // ReadyApplication is what READY tells of the application; for a person it has the user's id.

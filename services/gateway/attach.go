@@ -102,6 +102,9 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 				if ready.PrivateChannels, err = s.privates(ctx, r); err != nil {
 					return err
 				}
+				if !r.shape.bot {
+					s.addOwn(ctx, &ready, at)
+				}
 				return emit("READY", encode(ready))
 			},
 			Body: s.painter(r).steps(nil, at.guilds),
@@ -160,7 +163,7 @@ func blind(r *record) *hub.View {
 }
 
 func (s *Service) painter(r *record) painter {
-	return painter{people: s.people, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
+	return painter{people: s.people, lasts: s.lasts, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
 }
 
 // Resume goes on with a session where its client left off.

@@ -63,6 +63,8 @@ func (s *Service) handleEntry(ctx context.Context, e bus.Entry) (err error) {
 		s.saver.turn(e.Pos)
 	}
 	switch e.Type {
+	case wire.MessagesRead:
+		s.tellReads(e)
 	case wire.UserDeleted:
 		s.revoked(identity.Revoked{User: e.User, Session: identity.AllSessions})
 	case wire.UserUpdated:

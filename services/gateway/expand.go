@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -17,11 +18,32 @@ import (
 // there are, and in which order, does not depend on it: on every gateway the events of an entry are the same, watched or not, so
 // that a session which began elsewhere can be counted off here.
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
-	events, err := expandOne(e, guild)
-	return address(e, events...), err
+	events, err := expandPayload(e, guild)
+	if err != nil {
+		return nil, err
+	}
+	audit, err := expandAudit(e)
+	return append(address(wire.Events[e.Type].DirectIntent, e.To, events...), audit...), err
 }
 
-func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
+// expandAudit tells those who may see the audit log what an entry brings into it.
+func expandAudit(e bus.Entry) ([]*hub.Event, error) {
+	if e.Guild == 0 || e.Type == wire.MessageSent || e.Type == wire.MessageUpdated || !bytes.Contains(e.Body, []byte(`"audit":`)) {
+		return nil, nil
+	}
+	notes, err := wire.AuditOf(e.Body, bus.MessageID(e.Pos))
+	if err != nil {
+		return nil, fmt.Errorf("audit notes of %s: %w", e.Type, err)
+	}
+	events := make([]*hub.Event, len(notes))
+	for i, n := range notes {
+		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
+		events[i].Channel = e.Guild
+	}
+	return events, nil
+}
+
+func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
@@ -37,6 +59,10 @@ func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 			return nil, err
 		}
 		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+	case wire.MessagesRead:
+		return expandAcks(e)
+	case wire.SettingsUpdated:
+		return []*hub.Event{{Name: "USER_GUILD_SETTINGS_UPDATE", User: e.User, Body: e.Body}}, nil
 	}
 	switch e.Type {
 	case wire.ServerUpdated:
@@ -53,7 +79,11 @@ func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, p.Channel)
+		// What is the last message by now, the entry does not know; a null would make clients forget what they do.
+		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, struct {
+			wire.Channel
+			LastMessageID *id.ID `json:"last_message_id,omitempty"`
+		}{Channel: p.Channel})
 		ev.Channel = p.Channel.ID
 		return []*hub.Event{ev}, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
@@ -149,6 +179,21 @@ func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]
 		return append(ev.Body[:head:head], rest[1:]...)
 	})
 	return []*hub.Event{ev}, nil
+}
+
+// expandAcks gives each user's part of an entry of many acks to that user alone.
+func expandAcks(e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.MessageReadPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]*hub.Event, len(p.Acks))
+	for i, a := range p.Acks {
+		events[i] = &hub.Event{Name: "MESSAGE_ACK", User: a.UserID, Body: encode(wire.MessageAck{
+			ChannelID: a.ChannelID, MessageID: a.MessageID, Version: int64(e.Pos.Ms),
+		})}
+	}
+	return events, nil
 }
 
 func expandRole(e bus.Entry) ([]*hub.Event, error) {

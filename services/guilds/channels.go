@@ -75,7 +75,9 @@ func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.C
 		if in.Position == nil {
 			out.Position = min(lastPosition(w.guild, &out)+1, math.MaxInt32)
 		}
-		return event{kind: wire.ChannelCreated, channel: out.ID, payload: wire.ChannelChangedPayload{Channel: out}}, saveChannel(ctx, w.tx, &out)
+		e := event{kind: wire.ChannelCreated, channel: out.ID, payload: wire.ChannelChangedPayload{Channel: out}}
+		e.audit = []note{{action: wire.AuditChannelCreate, target: out.ID, changes: differences(nil, out)}}
+		return e, saveChannel(ctx, w.tx, &out)
 	})
 	return out, err
 }
@@ -173,7 +175,7 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (any, error
 			}
 		}
 		out = ch
-		return channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
 	})
 	return out, err
 }
@@ -187,6 +189,7 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (any, error) {
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
+		e.audit = []note{{action: wire.AuditChannelDelete, target: ch.ID, changes: differences(ch, nil)}}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
 	return out, err
@@ -213,6 +216,15 @@ func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do 
 	})
 }
 
-func channelUpdated(ch *wire.Channel) event {
-	return event{kind: wire.ChannelUpdated, channel: ch.ID, payload: wire.ChannelChangedPayload{Channel: *ch}}
+// channelUpdated is the event of a channel that is as ch is now.
+func (w *change) channelUpdated(ch *wire.Channel) event {
+	was := *w.guild.Channels[ch.ID]
+	e := event{kind: wire.ChannelUpdated, channel: ch.ID, payload: wire.ChannelChangedPayload{Channel: *ch}}
+	e.audit = w.overwriteNotes(ch.ID, was.PermissionOverwrites, ch.PermissionOverwrites)
+	is := *ch
+	was.PermissionOverwrites, is.PermissionOverwrites = nil, nil
+	if changes := differences(was, is); changes != nil {
+		e.audit = append(e.audit, note{action: wire.AuditChannelUpdate, target: ch.ID, changes: changes})
+	}
+	return e
 }

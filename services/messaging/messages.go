@@ -164,6 +164,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	payload, err := encode(wire.MessageSentPayload{
 		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err

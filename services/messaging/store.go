@@ -237,6 +237,7 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		c := columnsOf(b.announced)
 		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)
 	}
+	b.reads.Queue(queue, groupName, shard, epoch)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced

@@ -12,6 +12,7 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -93,7 +94,7 @@ func (w *writer) pass(ctx context.Context, to bus.Position) error {
 	if !w.held.mark.Less(to) {
 		return nil
 	}
-	_, err := w.held.commit(ctx, &batch{first: to, last: to})
+	_, err := w.held.commit(ctx, &batch{first: to, last: to, reads: reads.NewFold()})
 	return err
 }
 
@@ -120,8 +121,14 @@ type batch struct {
 	order   []id.ID         // of deleted
 	// announced are the system messages that follow from the entries.
 	announced []announcement
+	reads     *reads.Fold
 	first     bus.Position // of the entries
 	last      bus.Position
+}
+
+// isEmpty says that there is nothing to store.
+func (b *batch) isEmpty() bool {
+	return len(b.rows)+len(b.order)+len(b.announced) == 0 && b.reads.IsEmpty()
 }
 
 // fold works through entries in their order.
@@ -129,6 +136,7 @@ func fold(entries []bus.Entry) (*batch, error) {
 	b := &batch{
 		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
 		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
+		reads: reads.NewFold(),
 	}
 	if len(entries) > 0 {
 		b.first = entries[0].Pos
@@ -148,6 +156,9 @@ func fold(entries []bus.Entry) (*batch, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if err := b.reads.Add(e); err != nil {
+			return nil, &malformed{e.Pos, err}
 		}
 		b.last = e.Pos
 	}
