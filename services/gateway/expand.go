@@ -79,11 +79,7 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What is the last message by now, the entry does not know; a null would make clients forget what they do.
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, struct {
-			wire.Channel
-			LastMessageID *id.ID `json:"last_message_id,omitempty"`
-		}{Channel: p.Channel})
+		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: p.Channel})
 		ev.Channel = p.Channel.ID
 		return []*hub.Event{ev}, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
