@@ -34,16 +34,16 @@ func (s *Service) listChannels(c *rest.Call, _ rest.None) ([]wire.Channel, error
 	return out, nil
 }
 
-// getChannel answers a wire.Channel, or a wire.PrivateChannel. So do updateChannel and deleteChannel.
-func (s *Service) getChannel(c *rest.Call, _ rest.None) (any, error) {
+func (s *Service) getChannel(c *rest.Call, _ rest.None) (out wire.AnyChannel, err error) {
 	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	if grant.Direct != nil {
-		return s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
+		private, err := s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
+		return wire.AnyChannel{Private: &private}, err
 	}
-	return *grant.Channel, nil
+	return wire.AnyChannel{Guild: grant.Channel}, nil
 }
 
 func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.Channel, err error) {
@@ -139,11 +139,12 @@ func lastPosition(g *roster.Guild, ch *wire.Channel) int {
 	return last
 }
 
-func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (any, error) {
+func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (wire.AnyChannel, error) {
 	var out wire.Channel
 	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
 	if err == nil && guild == 0 {
-		return s.renameDirect(c, in)
+		private, err := s.renameDirect(c, in)
+		return wire.AnyChannel{Private: &private}, err
 	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error) {
 		set(&ch.Name, in.Name.Ptr())
@@ -177,14 +178,15 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (any, error
 		out = ch
 		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
-func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (any, error) {
+func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (wire.AnyChannel, error) {
 	var out wire.Channel
 	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
 	if err == nil && guild == 0 {
-		return s.closeDirect(c)
+		private, err := s.closeDirect(c)
+		return wire.AnyChannel{Private: &private}, err
 	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
@@ -192,7 +194,7 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (any, error) {
 		e.audit = []note{{action: wire.AuditChannelDelete, target: ch.ID, changes: differences(ch, nil)}}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
 // changeChannel is change for the channel of a guild in the path, in which the actor needs need. do gets a copy of the channel and
@@ -203,9 +205,11 @@ func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do 
 	if err != nil {
 		return err
 	}
-	if guild == 0 { // nobody may do there what needs a permission
-		_, err := s.roster.Can(c.Context(), c.User(), channel, need)
-		return err
+	if guild == 0 {
+		if _, err := s.roster.Can(c.Context(), c.User(), channel, 0); err != nil {
+			return err
+		}
+		return fault.New(fault.NotOnDM)
 	}
 	return s.change(c, scope{guild: guild, missing: fault.UnknownChannel, users: users}, func(ctx context.Context, w *change) (event, error) {
 		ch, own, err := w.mayIn(channel, need)
