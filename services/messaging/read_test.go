@@ -261,8 +261,17 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 	for range 300 {
 		k := key{users[r.IntN(len(users))], channels[r.IntN(len(channels))]}
 		ack := wire.Ack{UserID: k.user, ChannelID: k.channel, MessageID: base - 1000 + id.ID(r.IntN(1000)), Manual: r.IntN(4) == 0}
-		if err := b.svc.acks.put(ack); err != nil {
-			t.Fatal(err)
+		if r.IntN(2) == 0 {
+			if err := b.svc.acks.put(ack); err != nil {
+				t.Fatal(err)
+			}
+		} else { // by another process, which does not know what was read before
+			if err := b.svc.acks.flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := newAcker(b.log).publish(t.Context(), []wire.Ack{ack}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if model[k] < ack.MessageID || ack.Manual {
 			model[k] = ack.MessageID
@@ -274,7 +283,13 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			if err := b.svc.acks.flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		case 2: // the writer dies, with whatever it has in hand
+		case 2:
+			b.svc.group.Stop()
+		case 3:
+			if err := b.svc.group.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		case 4: // the writer dies, with whatever it has in hand
 			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(leadLock))
 		}
 	}
@@ -301,6 +316,9 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 		}
 	}
 	check("in the log")
+	if err := b.svc.group.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	b.stored()
 	check("stored")
 	// As after a crash between COMMIT and XACK: all comes again, as a whole and in parts.
@@ -357,28 +375,49 @@ func TestMentions_AreCountedBehindWhatWasRead(t *testing.T) {
 		want("member, "+what, memberID, member)
 		want("owner, "+what, ownerID, owner)
 	}
+	asOfTheSecond := func(what string) {
+		t.Helper()
+		own := b.ownAt(memberID, bus.PositionOf(direct.ID))
+		if e := own.States.Entries; len(e) != 1 || e[0].MentionCount != 1 {
+			t.Errorf("%s as of the second message: %v, want one mention", what, e)
+		}
+	}
+	remove := func(m wire.Message) {
+		t.Helper()
+		if a := b.do(ownerID, "DELETE", path(generalID, m.ID), nil); a.status != http.StatusNoContent {
+			t.Fatalf("delete: %d %s", a.status, a.body)
+		}
+	}
 	all("above the checkpoint", 4, 0)
+	asOfTheSecond("above the checkpoint")
+	extra := say(ownerID, map[string]any{"content": named})
+	all("with one more", 5, 0)
+	remove(extra)
+	all("without it", 4, 0)
+
+	// Each change is looked at twice: while it lies above the rows, and when it is in them.
 	b.start()
-	b.stored()
-	all("in rows", 4, 0)
-	ownAt := b.ownAt(memberID, bus.PositionOf(direct.ID))
-	if e := ownAt.States.Entries; len(e) != 1 || e[0].MentionCount != 1 {
-		t.Errorf("as of the second message: %v, want one mention", e)
+	twice := func(what string, member int, change func()) {
+		t.Helper()
+		b.stored()
+		b.svc.group.Stop()
+		change()
+		b.logged()
+		all(what, member, 0)
+		if err := b.svc.group.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.stored()
+		all(what+", stored", member, 0)
 	}
-	b.ack(memberID, generalID, direct.ID, nil)
-	b.logged()
-	all("after an ack", 3, 0)
-	b.stored()
-	all("after a stored ack", 3, 0)
-	if a := b.do(ownerID, "DELETE", path(generalID, everyone.ID), nil); a.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", a.status, a.body)
-	}
-	all("after a delete", 2, 0)
-	b.stored()
-	all("after a stored delete", 2, 0)
-	b.ack(memberID, generalID, mine.ID, map[string]any{"manual": true})
-	b.logged()
-	all("marked as unread", 3, 0)
+	twice("the same", 4, func() {})
+	asOfTheSecond("in rows")
+	twice("after an ack", 3, func() { b.ack(memberID, generalID, direct.ID, nil) })
+	twice("after a delete", 2, func() { remove(everyone) })
+	twice("marked as unread", 3, func() { b.ack(memberID, generalID, mine.ID, map[string]any{"manual": true}) })
+	twice("with an answer more", 4, func() {
+		say(ownerID, map[string]any{"content": "an answer", "message_reference": map[string]any{"message_id": mine.ID}})
+	})
 }
 
 func TestMentions_FromBeforeOneCameAreNotCounted(t *testing.T) {
@@ -556,7 +595,7 @@ func BenchmarkReads_OwnOfAUserInAHundredGuilds(b *testing.B) {
 	w := setup(b, Config{})
 	w.exec(`INSERT INTO channel_heads SELECT g * 1000 + c, g, g * 1000 + c FROM generate_series(1, 100) g, generate_series(1, 20) c`)
 	w.exec(`INSERT INTO read_states SELECT $1, channel_id, message_id, 1, now() FROM channel_heads`, int64(memberID))
-	w.exec(`INSERT INTO mentions SELECT t, 10_000_000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7 FROM generate_series(1, 100) t, generate_series(1, 50) m`)
+	w.exec(`INSERT INTO mentions SELECT t, 10000000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7 FROM generate_series(1, 100) t, generate_series(1, 50) m`)
 	w.start()
 	w.stored()
 	var guilds []reads.Guild
