@@ -27,7 +27,7 @@ type Event struct {
 	Intents wire.Intents
 	// Guild and Channel are what the session must see; 0 for nothing in particular.
 	Guild, Channel id.ID
-	// User is the only one to get it; 0 for everybody.
+	// User is the only one to get it; 0 for everybody in the guild. What is in no guild has one.
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID

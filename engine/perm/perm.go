@@ -83,6 +83,9 @@ const DefaultEveryone = CreateInstantInvite | AddReactions | Stream | ViewChanne
 	CreatePublicThreads | CreatePrivateThreads | UseEmbeddedActivities | UseSoundboard |
 	UseExternalSounds | SendVoiceMessages | SendPolls | UseExternalApps
 
+// Direct is what everybody may do in a direct channel that they are in.
+const Direct = AddReactions | ViewChannel | SendMessages | EmbedLinks | AttachFiles | ReadMessageHistory | UseExternalEmojis | PinMessages
+
 // The two kinds of Overwrite.
 const (
 	OverwriteRole   = 0

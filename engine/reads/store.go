@@ -148,11 +148,11 @@ func each(got pgx.Rows, do func(a, b int64)) (mark bus.Position, err error) {
 	return mark, err
 }
 
-const selectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = ANY ($1) AND guild_id <> 0 OR channel_id = ANY ($2)`
+const selectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = ANY ($1)`
 
-func (s store) heads(ctx context.Context, guilds, channels []id.ID) (map[id.ID]id.ID, error) {
+func (s store) heads(ctx context.Context, guilds []id.ID) (map[id.ID]id.ID, error) {
 	heads := map[id.ID]id.ID{}
-	got, err := s.pool.Query(ctx, selectHeads, keys(guilds), keys(channels))
+	got, err := s.pool.Query(ctx, selectHeads, keys(guilds))
 	if err == nil {
 		var channel, message int64
 		_, err = pgx.ForEachRow(got, []any{&channel, &message}, func() error {

@@ -57,6 +57,9 @@ type Guild struct {
 	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
+// SuppressJoins is the bit of Guild.SystemChannelFlags with which nobody is told there who joins.
+const SuppressJoins = 1 << 0
+
 // NewGuild is a guild with everything at its default.
 func NewGuild(guild id.ID, name string, owner id.ID) Guild {
 	return Guild{

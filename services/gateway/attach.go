@@ -98,6 +98,10 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
 				ready := s.ready(r, in, at)
+				var err error
+				if ready.PrivateChannels, err = s.privates(ctx, r); err != nil {
+					return err
+				}
 				if !r.shape.bot {
 					s.addOwn(ctx, &ready, at)
 				}
@@ -153,9 +157,22 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	return ready
 }
 
+// privates are the direct channels of who begins a session. They are read after it was attached, so they may be newer than the rest: what has
+// changed since is told once more.
+func (s *Service) privates(ctx context.Context, r *record) ([]wire.PrivateChannel, error) {
+	if !r.shape.directs() {
+		return nil, nil
+	}
+	directs, err := s.deps.Roster.DirectsOf(ctx, r.user)
+	if err != nil {
+		return nil, err
+	}
+	return s.deps.Roster.Privates(ctx, r.user, directs)
+}
+
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.directs()}
 }
 
 func (s *Service) painter(r *record) painter {
@@ -383,6 +400,9 @@ func (s shape) has(guild id.ID) bool {
 	return s.shard == nil || int(uint64(guild)>>22%uint64(s.shard[1])) == s.shard[0]
 }
 
+// directs says whether direct channels belong to the session's shard: the first one.
+func (s shape) directs() bool { return s.shard == nil || s.shard[0] == 0 }
+
 // attach begins a session at the core's position, which is not before that of the look.
 func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) (*session.Opening, error)) error {
 	c.mu.Lock()
@@ -395,8 +415,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at := arrival{
 		pos: c.pos, user: l.user.User, guilds: map[id.ID]sight{},
-		view: &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Guilds: map[id.ID]*hub.Class{}},
+		view: blind(r),
 	}
+	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
 		cp, err := c.settle(guild, state, r.user)
 		if err != nil {

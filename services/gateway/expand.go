@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/xcord/xcord/engine/bus"
@@ -17,9 +18,41 @@ import (
 // there are, and in which order, does not depend on it: on every gateway the events of an entry are the same, watched or not, so
 // that a session which began elsewhere can be counted off here.
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
+	events, err := expandOne(e, guild)
+	return address(e, events...), err
+}
+
+// address gives each recipient of a direct channel an event of their own. Whom an entry reaches stands in it, so a view has nothing to say
+// about direct channels, and what was sent to somebody who is not in a group any more is theirs all the same.
+func address(e bus.Entry, events ...*hub.Event) []*hub.Event {
+	if len(e.To) == 0 {
+		return events
+	}
+	out := make([]*hub.Event, 0, len(events)*len(e.To))
+	for _, ev := range events {
+		if ev.User != 0 {
+			out = append(out, ev)
+			continue
+		}
+		for _, user := range e.To {
+			one := *ev
+			one.User, one.Intents = user, wire.Events[e.Type].DirectIntent
+			out = append(out, &one)
+		}
+	}
+	return out
+}
+
+func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.DirectChanged:
+		p, err := payload[wire.DirectChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return expandDirect(p), nil
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
@@ -88,13 +121,6 @@ func guildEvent(e bus.Entry, name string, intent wire.Intents, body any) *hub.Ev
 
 func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 	ev := &hub.Event{Intents: wire.IntentGuildMessages, Guild: e.Guild, Channel: e.Channel}
-	if e.Guild == 0 {
-		// Direct channels have their recipients in the topic; without one there is nobody to tell.
-		if e.User == 0 {
-			return nil, nil
-		}
-		ev.Intents, ev.Channel, ev.User = wire.IntentDirectMessages, 0, e.User
-	}
 	switch e.Type {
 	case wire.MessageSent:
 		p, err := payload[wire.MessageSentPayload](e)
@@ -102,9 +128,13 @@ func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 			return nil, err
 		}
 		ev.Name = "MESSAGE_CREATE"
-		return fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
+		events, err := fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
 			Message: p.Message, Author: p.Author, Member: p.Member, ChannelType: p.ChannelType, Mentions: p.Mentions,
 		})
+		if p.Reopens != nil {
+			events = append(expandDirect(p.Reopens), events...)
+		}
+		return events, err
 	case wire.MessageUpdated:
 		p, err := payload[wire.MessageUpdatedPayload](e)
 		if err != nil {
@@ -254,4 +284,27 @@ func expandInvite(e bus.Entry) ([]*hub.Event, error) {
 	ev := guildEvent(e, "INVITE_CREATE", wire.IntentGuildInvites, p.Invite.Created())
 	ev.Channel = p.Invite.Channel.ID
 	return []*hub.Event{ev}, nil
+}
+
+// expandDirect tells of a direct channel: those for whom it is there from now on or is not any more, and the others of a group what it is like.
+func expandDirect(p *wire.DirectChangedPayload) []*hub.Event {
+	faces := p.Faces()
+	var events []*hub.Event
+	tell := func(name string, users ...id.ID) {
+		for _, user := range users {
+			events = append(events, &hub.Event{
+				Name: name, Channel: p.Direct.ID, User: user, Body: encode(p.Direct.For(user, p.LastMessageID, faces)),
+			})
+		}
+	}
+	tell("CHANNEL_DELETE", p.Went...)
+	tell("CHANNEL_CREATE", p.Came...)
+	if p.Direct.Type == wire.ChannelGroupDM {
+		for _, user := range p.Direct.Recipients {
+			if !slices.Contains(p.Came, user) {
+				tell("CHANNEL_UPDATE", user)
+			}
+		}
+	}
+	return events
 }

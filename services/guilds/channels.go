@@ -34,10 +34,14 @@ func (s *Service) listChannels(c *rest.Call, _ rest.None) ([]wire.Channel, error
 	return out, nil
 }
 
-func (s *Service) getChannel(c *rest.Call, _ rest.None) (wire.Channel, error) {
+// getChannel answers a wire.Channel, or a wire.PrivateChannel. So do updateChannel and deleteChannel.
+func (s *Service) getChannel(c *rest.Call, _ rest.None) (any, error) {
 	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel)
 	if err != nil {
-		return wire.Channel{}, err
+		return nil, err
+	}
+	if grant.Direct != nil {
+		return s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
 	}
 	return *grant.Channel, nil
 }
@@ -133,9 +137,14 @@ func lastPosition(g *roster.Guild, ch *wire.Channel) int {
 	return last
 }
 
-func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.Channel, err error) {
+func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (any, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		return s.renameDirect(c, in)
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error) {
-		set(&ch.Name, in.Name)
+		set(&ch.Name, in.Name.Ptr())
 		set(&ch.NSFW, in.NSFW)
 		set(&ch.Position, in.Position)
 		set(&ch.RateLimitPerUser, in.RateLimitPerUser)
@@ -169,7 +178,12 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.C
 	return out, err
 }
 
-func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, err error) {
+func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (any, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		return s.closeDirect(c)
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
@@ -178,12 +192,16 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, er
 	return out, err
 }
 
-// changeChannel is change for the channel in the path, in which the actor needs need. do gets a copy of the channel and
+// changeChannel is change for the channel of a guild in the path, in which the actor needs need. do gets a copy of the channel and
 // what the actor may do there; the channel's lists are shared with the snapshot and must be replaced, not written.
 func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error)) error {
 	channel := c.ID("channel")
 	guild, err := s.roster.GuildOf(c.Context(), channel)
 	if err != nil {
+		return err
+	}
+	if guild == 0 { // nobody may do there what needs a permission
+		_, err := s.roster.Can(c.Context(), c.User(), channel, need)
 		return err
 	}
 	return s.change(c, scope{guild: guild, missing: fault.UnknownChannel, users: users}, func(ctx context.Context, w *change) (event, error) {

@@ -2,6 +2,7 @@ package guilds
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/xcord/xcord/engine/rest"
 )
@@ -15,6 +16,11 @@ var Routes = rest.Table[*Service]{
 	rest.POST("/guilds/{guild}/delete", (*Service).deleteGuild),
 	rest.GET("/users/@me/guilds", (*Service).listMyGuilds),
 	rest.DELETE("/users/@me/guilds/{guild}", (*Service).leaveGuild),
+
+	rest.POST("/users/@me/channels", (*Service).openChannel, rest.Limit(10, 10*time.Second)),
+	rest.GET("/users/@me/channels", (*Service).listDirects),
+	rest.PUT("/channels/{channel}/recipients/{user}", (*Service).addRecipient, rest.UsersOnly()),
+	rest.DELETE("/channels/{channel}/recipients/{user}", (*Service).removeRecipient, rest.UsersOnly()),
 
 	rest.GET("/guilds/{guild}/channels", (*Service).listChannels),
 	rest.POST("/guilds/{guild}/channels", (*Service).createChannel, rest.Status(http.StatusCreated)),

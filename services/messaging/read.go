@@ -72,7 +72,7 @@ func (s *Service) ack(ctx context.Context, user, channel, message id.ID) (wire.A
 	ack := wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
 	few, err := s.audience.isSmall(ctx, grant)
 	if few {
-		ack.GuildID = grant.Guild.ID
+		ack.GuildID, ack.To = grant.Guild.ID, grant.To()
 	}
 	return ack, err
 }
@@ -124,6 +124,9 @@ func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wir
 	}
 	if len(users) == 0 {
 		return nil, nil
+	}
+	if grant.Direct != nil {
+		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
 	}
 	state, err := s.roster.LookGuild(ctx, grant.Guild.ID, users...)
 	if err != nil {

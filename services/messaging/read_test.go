@@ -534,11 +534,9 @@ func TestLasts_AreThoseOfRowsAndOfTheLog(t *testing.T) {
 	b := setup(t, Config{})
 	want := func(what string, message id.ID) {
 		t.Helper()
-		for _, of := range [][2][]id.ID{{{guildID}, nil}, {nil, {generalID}}} {
-			got, err := b.reads.Lasts(t.Context(), of[0], of[1])
-			if err != nil || len(got) != 1 || got[generalID] != message {
-				t.Errorf("%s: %v %v, want %s", what, got, err, message)
-			}
+		got, err := b.reads.Lasts(t.Context(), []id.ID{guildID})
+		if err != nil || len(got) != 1 || got[generalID] != message {
+			t.Errorf("%s: %v %v, want %s", what, got, err, message)
 		}
 	}
 	sync := func(m wire.Message) id.ID {
@@ -611,7 +609,7 @@ func BenchmarkReads_OwnOfAUserInAHundredGuilds(b *testing.B) {
 		if err != nil || len(own.States.Entries) != 2000 {
 			b.Fatal(len(own.States.Entries), err)
 		}
-		if heads, err := w.reads.Lasts(ctx, ids, nil); err != nil || len(heads) != 2000 {
+		if heads, err := w.reads.Lasts(ctx, ids); err != nil || len(heads) != 2000 {
 			b.Fatal(len(heads), err)
 		}
 	}
@@ -692,4 +690,42 @@ func TestSettings_ChangedTogetherAreAllThere(t *testing.T) {
 	if !got.Muted || got.MessageNotifications != 2 || len(got.ChannelOverrides) != 1 {
 		t.Errorf("something was lost: %+v", got)
 	}
+}
+
+func TestReads_OfADirectChannel(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.directs()
+	b.start()
+	first := b.postTo(ownerID, dmID, "1")
+	second := b.postTo(ownerID, dmID, "2")
+	b.postTo(memberID, dmID, "3")
+	want := func(what string, user id.ID, e wire.ReadStateEntry) {
+		t.Helper()
+		last, err := b.log.Last(t.Context())
+		if err != nil || b.tail.WaitFor(t.Context(), last) != nil {
+			t.Fatal(err)
+		}
+		own, err := b.reads.Own(t.Context(), user, nil, func(channel id.ID) bool { return channel == dmID }, last)
+		if err != nil || len(own.States.Entries) != 1 || own.States.Entries[0] != e {
+			t.Errorf("%s: %+v %v, want %+v", what, own.States.Entries, err, e)
+		}
+	}
+	want("each message is for the other", memberID, wire.ReadStateEntry{ID: dmID, MentionCount: 2})
+	want("also the member's", ownerID, wire.ReadStateEntry{ID: dmID, MentionCount: 1})
+	b.ack(memberID, dmID, first.ID, nil)
+	b.logged()
+	want("one is read", memberID, wire.ReadStateEntry{ID: dmID, LastMessageID: first.ID, MentionCount: 1})
+	told := b.ackEntriesOf()
+	if len(told) != 1 || !slices.Equal(told[0][0].To, []id.ID{ownerID, memberID}) {
+		t.Errorf("whom is it told? %+v", told)
+	}
+	for message, readers := range map[id.ID]int{first.ID: 1, second.ID: 0} {
+		a := b.do(ownerID, "GET", path(dmID, message)+"/receipts", nil)
+		var got []wire.Receipt
+		if err := json.Unmarshal(a.body, &got); err != nil || len(got) != readers || readers == 1 && got[0].UserID != memberID {
+			t.Errorf("receipts of %s: %d %s, want %d", message, a.status, a.body, readers)
+		}
+	}
+	b.refused("who was in the group", b.do(outsiderID, "POST", ackPath(groupID, first.ID), nil), 403, 50001)
 }

@@ -131,6 +131,7 @@ type Service struct {
 	group    *bus.Group
 	gauges   *metrics.Set
 	now      func() time.Time
+	hear     chan struct{} // has one element when there are announcements to be said
 
 	on    life.Switch
 	loops life.Loops
@@ -146,8 +147,9 @@ func New(config Config, deps Deps) *Service {
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
 		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
+		hear: make(chan struct{}, 1),
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
@@ -190,6 +192,7 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
+		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
 		s.loops.Go("messaging acks", s.acks.run)
 		return nil

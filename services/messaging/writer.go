@@ -33,9 +33,10 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration // of a batch
-	lease   time.Duration // how long who leads may stand still
-	held    *lead         // nil: this process does not lead
+	timeout time.Duration   // of a batch
+	lease   time.Duration   // how long who leads may stand still
+	hear    chan<- struct{} // is told when there are system messages to be said
+	held    *lead           // nil: this process does not lead
 }
 
 // lead waits for the lead and takes it.
@@ -73,6 +74,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	done, err := w.held.commit(ctx, b)
 	if err != nil {
 		return err
+	}
+	if len(b.announced) > 0 {
+		select {
+		case w.hear <- struct{}{}:
+		default:
+		}
 	}
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
@@ -112,9 +119,11 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	reads   *reads.Fold
-	first   bus.Position // of the entries
-	last    bus.Position
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	reads     *reads.Fold
+	first     bus.Position // of the entries
+	last      bus.Position
 }
 
 // isEmpty says that there is nothing to store.
@@ -139,6 +148,8 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
