@@ -157,19 +157,6 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	return ready
 }
 
-// privates are the direct channels of who begins a session. They are read after it was attached, so they may be newer than the rest: what has
-// changed since is told once more.
-func (s *Service) privates(ctx context.Context, r *record) ([]wire.PrivateChannel, error) {
-	if !r.shape.directs() {
-		return nil, nil
-	}
-	directs, err := s.deps.Roster.DirectsOf(ctx, r.user)
-	if err != nil {
-		return nil, err
-	}
-	return s.deps.Roster.Privates(ctx, r.user, directs)
-}
-
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
 	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.directs()}
@@ -399,9 +386,6 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 func (s shape) has(guild id.ID) bool {
 	return s.shard == nil || int(uint64(guild)>>22%uint64(s.shard[1])) == s.shard[0]
 }
-
-// directs says whether direct channels belong to the session's shard: the first one.
-func (s shape) directs() bool { return s.shard == nil || s.shard[0] == 0 }
 
 // attach begins a session at the core's position, which is not before that of the look.
 func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) (*session.Opening, error)) error {

@@ -219,13 +219,6 @@ func (s *Service) tellTyping(ctx context.Context) error {
 	}
 }
 
-func expandTyping(t wire.TypingSignal) []*hub.Event {
-	ev := hub.Event{
-		Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: encode(t.TypingStart),
-	}
-	return address(bus.Entry{Type: wire.TypingStarted, To: t.To}, &ev)
-}
-
 // presenceChanged tells those who share a guild with a user, but not the user.
 func (s *Service) presenceChanged(ctx context.Context, changes []presence.Change) {
 	for _, c := range changes {

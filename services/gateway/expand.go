@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/xcord/xcord/engine/bus"
@@ -20,27 +19,6 @@ import (
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	events, err := expandOne(e, guild)
 	return address(e, events...), err
-}
-
-// address gives each recipient of a direct channel an event of their own. Whom an entry reaches stands in it, so a view has nothing to say
-// about direct channels, and what was sent to somebody who is not in a group any more is theirs all the same.
-func address(e bus.Entry, events ...*hub.Event) []*hub.Event {
-	if len(e.To) == 0 {
-		return events
-	}
-	out := make([]*hub.Event, 0, len(events)*len(e.To))
-	for _, ev := range events {
-		if ev.User != 0 {
-			out = append(out, ev)
-			continue
-		}
-		for _, user := range e.To {
-			one := *ev
-			one.User, one.Intents = user, wire.Events[e.Type].DirectIntent
-			out = append(out, &one)
-		}
-	}
-	return out
 }
 
 func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
@@ -284,27 +262,4 @@ func expandInvite(e bus.Entry) ([]*hub.Event, error) {
 	ev := guildEvent(e, "INVITE_CREATE", wire.IntentGuildInvites, p.Invite.Created())
 	ev.Channel = p.Invite.Channel.ID
 	return []*hub.Event{ev}, nil
-}
-
-// expandDirect tells of a direct channel: those for whom it is there from now on or is not any more, and the others of a group what it is like.
-func expandDirect(p *wire.DirectChangedPayload) []*hub.Event {
-	faces := p.Faces()
-	var events []*hub.Event
-	tell := func(name string, users ...id.ID) {
-		for _, user := range users {
-			events = append(events, &hub.Event{
-				Name: name, Channel: p.Direct.ID, User: user, Body: encode(p.Direct.For(user, p.LastMessageID, faces)),
-			})
-		}
-	}
-	tell("CHANNEL_DELETE", p.Went...)
-	tell("CHANNEL_CREATE", p.Came...)
-	if p.Direct.Type == wire.ChannelGroupDM {
-		for _, user := range p.Direct.Recipients {
-			if !slices.Contains(p.Came, user) {
-				tell("CHANNEL_UPDATE", user)
-			}
-		}
-	}
-	return events
 }
