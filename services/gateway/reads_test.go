@@ -202,8 +202,9 @@ func TestReceipts_AreToldToWhoSeesTheChannelAndWantsThem(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	b.found()
-	watching, _ := b.identify(bob, wire.IntentsAll)
-	blind, _ := b.identify(bob, wire.IntentsAll&^wire.IntentMessageRead)
+	watching, _ := b.identify(bob, wire.IntentsAll&^wire.IntentGuildPresences)
+	blind, _ := b.identify(bob, wire.IntentsAll&^wire.IntentMessageRead&^wire.IntentGuildPresences)
+	reader, _ := b.identify(alice, wire.IntentsAll&^wire.IntentGuildPresences)
 	b.acks(
 		wire.Ack{UserID: owner, ChannelID: hidden, MessageID: 1, GuildID: guild}, // bob does not see it
 		wire.Ack{UserID: owner, ChannelID: 555, MessageID: 2},                    // nobody is told
@@ -214,8 +215,9 @@ func TestReceipts_AreToldToWhoSeesTheChannelAndWantsThem(t *testing.T) {
 	if diff := cmp.Diff(wire.MessageRead{ChannelID: general, UserID: alice, MessageID: 3}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	reader.acked()
 	b.say(owner, general, "next")
-	for what, s := range map[string]*socket{"watching": watching, "blind": blind} {
+	for what, s := range map[string]*socket{"watching": watching, "blind": blind, "reader": reader} {
 		if got := s.read(); got.T != "MESSAGE_CREATE" {
 			t.Errorf("%s got %s %s", what, got.T, got.D)
 		}

@@ -249,7 +249,7 @@ func TestAcks_AreRefusedWhileOthersWaitTooLong(t *testing.T) {
 // An ack that was not in the log yet is lost with its process, and one that was is not. Devices see what all of them together have read.
 func TestAck_AgreesWithAModel(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Config{Batch: 3}) // so that rows are written over often
 	b.start()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -258,44 +258,9 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 	type key struct{ user, channel id.ID }
 	model := map[key]id.ID{}
 	users, channels := []id.ID{ownerID, memberID}, []id.ID{generalID, generalID + 1000, generalID + 2000}
-	for range 300 {
-		k := key{users[r.IntN(len(users))], channels[r.IntN(len(channels))]}
-		ack := wire.Ack{UserID: k.user, ChannelID: k.channel, MessageID: base - 1000 + id.ID(r.IntN(1000)), Manual: r.IntN(4) == 0}
-		if r.IntN(2) == 0 {
-			if err := b.svc.acks.put(ack); err != nil {
-				t.Fatal(err)
-			}
-		} else { // by another process, which does not know what was read before
-			if err := b.svc.acks.flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := newAcker(b.log).publish(t.Context(), []wire.Ack{ack}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if model[k] < ack.MessageID || ack.Manual {
-			model[k] = ack.MessageID
-		}
-		switch r.IntN(40) {
-		case 0:
-			b.logged()
-		case 1:
-			if err := b.svc.acks.flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		case 2:
-			b.svc.group.Stop()
-		case 3:
-			if err := b.svc.group.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		case 4: // the writer dies, with whatever it has in hand
-			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(leadLock))
-		}
-	}
-	b.logged()
 	all := func(id.ID) bool { return true }
-	check := func(when string) {
+	rows := reads.New(b.pool, bus.NewTail(b.log, b.log.Last)) // knows nothing of the log
+	check := func(when string, from *reads.Reads) {
 		t.Helper()
 		got := map[key]id.ID{}
 		last, err := b.log.Last(t.Context())
@@ -303,7 +268,7 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, user := range users {
-			own, err := b.reads.Own(t.Context(), user, nil, all, last)
+			own, err := from.Own(t.Context(), user, nil, all, last)
 			if err != nil || own.States.Partial {
 				t.Fatalf("%s: partial %v: %v", when, own.States.Partial, err)
 			}
@@ -315,12 +280,43 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
 	}
-	check("in the log")
+	for range 400 {
+		k := key{users[r.IntN(len(users))], channels[r.IntN(len(channels))]}
+		ack := wire.Ack{UserID: k.user, ChannelID: k.channel, MessageID: base - 1000 + id.ID(r.IntN(1000)), Manual: r.IntN(4) == 0}
+		if k.user == ownerID {
+			if err := b.svc.acks.put(ack); err != nil {
+				t.Fatal(err)
+			}
+		} else { // one by one and by another process, which does not know what was read before
+			if err := newAcker(b.log).publish(t.Context(), []wire.Ack{ack}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if model[k] < ack.MessageID || ack.Manual {
+			model[k] = ack.MessageID
+		}
+		switch r.IntN(40) {
+		case 0:
+			b.logged()
+			check("in between", b.reads)
+		case 1:
+			b.svc.group.Stop()
+		case 2:
+			if err := b.svc.group.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		case 3: // the writer dies, with whatever it has in hand
+			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(leadLock))
+		}
+	}
+	b.logged()
+	check("in the log", b.reads)
 	if err := b.svc.group.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.stored()
-	check("stored")
+	check("stored", b.reads)
+	check("in rows", rows)
 	// As after a crash between COMMIT and XACK: all comes again, as a whole and in parts.
 	var entries []bus.Entry
 	last, _ := b.log.Last(t.Context())
@@ -333,15 +329,13 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			entries = append(entries, e)
 		}
 	}
-	for from := range entries {
-		if err := apply(t.Context(), b.svc.store, entries[from:]); err != nil {
-			t.Fatal(err)
-		}
-		if err := apply(t.Context(), b.svc.store, entries[from:from+1]); err != nil {
+	for range 30 {
+		from := r.IntN(len(entries))
+		if err := apply(t.Context(), b.svc.store, entries[from:from+r.IntN(len(entries)-from)+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check("applied again")
+	check("applied again", rows)
 }
 
 func TestMentions_AreCountedBehindWhatWasRead(t *testing.T) {
@@ -716,6 +710,10 @@ func TestReads_OfADirectChannel(t *testing.T) {
 	b.ack(memberID, dmID, first.ID, nil)
 	b.logged()
 	want("one is read", memberID, wire.ReadStateEntry{ID: dmID, LastMessageID: first.ID, MentionCount: 1})
+	var sent wire.MessageSentPayload
+	if err := json.Unmarshal(b.last(dmID).Body, &sent); err != nil || !slices.Equal(sent.Pings, []id.ID{ownerID}) {
+		t.Errorf("the member's message pings %v", sent.Pings)
+	}
 	told := b.ackEntriesOf()
 	if len(told) != 1 || !slices.Equal(told[0][0].To, []id.ID{ownerID, memberID}) {
 		t.Errorf("whom is it told? %+v", told)
@@ -728,4 +726,72 @@ func TestReads_OfADirectChannel(t *testing.T) {
 		}
 	}
 	b.refused("who was in the group", b.do(outsiderID, "POST", ackPath(groupID, first.ID), nil), 403, 50001)
+}
+
+func TestAcks_OfADeletedUserAreNotWritten(t *testing.T) {
+	t.Parallel()
+	a := newAcker(nil)
+	if err := a.put(wire.Ack{UserID: 1, ChannelID: 1, MessageID: 1}, wire.Ack{UserID: 2, ChannelID: 1, MessageID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	a.apply([]bus.Entry{{Type: wire.UserDeleted, User: 1}})
+	if len(a.waiting) != 1 || a.waiting[reader{2, 1}].MessageID != 1 {
+		t.Errorf("waiting: %v", a.waiting)
+	}
+}
+
+// A guild of a hundred and one: what everybody sees is told to nobody, and so is a private channel that a hundred and one see.
+func TestReading_IsToldToAHundredViewersAtMost(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const (
+		crowdID id.ID = 5000 + iota
+		openID
+		fewID
+		nearlyID
+		manyID
+		fewRole
+		nearlyRole
+		manyRole
+		firstUser
+	)
+	only := func(role id.ID) wire.List[wire.Overwrite] {
+		return wire.List[wire.Overwrite]{
+			{ID: crowdID, Type: perm.OverwriteRole, Deny: perm.ViewChannel}, {ID: role, Type: perm.OverwriteRole, Allow: perm.ViewChannel},
+		}
+	}
+	var members wire.List[wire.MemberRecord]
+	for i := range id.ID(viewersMax + 1) {
+		m := wire.MemberRecord{UserID: firstUser + i}
+		m.Roles = append(m.Roles, manyRole)
+		if i > 0 {
+			m.Roles = append(m.Roles, nearlyRole)
+		}
+		if i > viewersMax-2 {
+			m.Roles = append(m.Roles, fewRole)
+		}
+		members = append(members, m)
+	}
+	reader := firstUser + viewersMax // sees all
+	b.cold(bus.Entry{Type: wire.ServerCreated, Guild: crowdID, Version: 1}, wire.ServerCreatedPayload{
+		Guild: wire.Guild{ID: crowdID, Name: "crowd", OwnerID: reader},
+		Channels: []wire.Channel{
+			{ID: openID, GuildID: crowdID, Name: "open"}, {ID: fewID, GuildID: crowdID, Name: "few", PermissionOverwrites: only(fewRole)},
+			{ID: nearlyID, GuildID: crowdID, Name: "nearly", PermissionOverwrites: only(nearlyRole)},
+			{ID: manyID, GuildID: crowdID, Name: "many", PermissionOverwrites: only(manyRole)},
+		},
+		Roles:   []wire.Role{{ID: crowdID, Permissions: perm.DefaultEveryone}, {ID: fewRole}, {ID: nearlyRole}, {ID: manyRole}},
+		Members: members,
+	})
+	for channel, told := range map[id.ID]bool{openID: false, fewID: true, nearlyID: true, manyID: false} {
+		for range 2 { // counted, and as it was counted
+			ack, err := b.svc.ack(t.Context(), reader, channel, 1)
+			if err != nil || (ack.GuildID == crowdID) != told {
+				t.Errorf("channel %s: told in %s, want %v: %v", channel, ack.GuildID, told, err)
+			}
+		}
+	}
+	if ack, err := b.svc.ack(t.Context(), memberID, generalID, 1); err != nil || ack.GuildID != guildID {
+		t.Errorf("a small guild: told in %s: %v", ack.GuildID, err)
+	}
 }
