@@ -27,7 +27,9 @@ func (s *Service) ackMessage(c *rest.Call, in wire.AckMessage) (wire.Acked, erro
 	if err != nil {
 		return wire.Acked{}, err
 	}
-	ack.Manual = in.Manual
+	if in.Manual { // who marks something as unread has not read it
+		ack.Manual, ack.GuildID, ack.To = true, 0, nil
+	}
 	return wire.Acked{}, s.acks.put(ack)
 }
 

@@ -112,6 +112,13 @@ func TestAck_GoesForwardAndBackOnlyByHand(t *testing.T) {
 	want("a manual ack", first.ID)
 	b.ack(memberID, generalID, second.ID, nil)
 	want("an ack after it", second.ID)
+	for _, entry := range b.ackEntriesOf() {
+		for _, ack := range entry {
+			if (ack.GuildID == guildID) == ack.Manual {
+				t.Errorf("is it told of %+v?", ack)
+			}
+		}
+	}
 	if _, states := b.own(ownerID), b.own(ownerID).States.Entries; len(states) != 0 {
 		t.Errorf("the owner has read nothing, and has %v", states)
 	}
