@@ -113,6 +113,8 @@ type ServerDeletedPayload struct {
 // ChannelChangedPayload is the body of CHANNEL_CREATED and CHANNEL_UPDATED.
 type ChannelChangedPayload struct {
 	Channel Channel `json:"channel"`
+	// Others are channels of CHANNEL_UPDATED that change in the same step: moved together, or in step with their category.
+	Others []Channel `json:"others,omitempty"`
 }
 
 // ChannelDeletedPayload is the body of CHANNEL_DELETED.

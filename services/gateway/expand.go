@@ -69,9 +69,13 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, p.Channel)
-		ev.Channel = p.Channel.ID
-		return []*hub.Event{ev}, nil
+		var events []*hub.Event
+		for _, c := range append([]wire.Channel{p.Channel}, p.Others...) {
+			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, c)
+			ev.Channel = c.ID
+			events = append(events, ev)
+		}
+		return events, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
 		return expandRole(e)
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:

@@ -20,6 +20,7 @@ var Routes = rest.Table[*Service]{
 
 	rest.GET("/guilds/{guild}/channels", (*Service).listChannels),
 	rest.POST("/guilds/{guild}/channels", (*Service).createChannel, rest.Status(http.StatusCreated)),
+	rest.PATCH("/guilds/{guild}/channels", (*Service).moveChannels),
 	rest.GET("/channels/{channel}", (*Service).getChannel),
 	rest.PATCH("/channels/{channel}", (*Service).updateChannel),
 	rest.DELETE("/channels/{channel}", (*Service).deleteChannel),
