@@ -139,10 +139,16 @@ func (c *core) tell(events []*hub.Event) {
 func place(events []*hub.Event, p bus.Position) (bytes int) {
 	for i, ev := range events {
 		ev.Point, ev.Durable = hub.Point{Pos: p, Index: i}, true
-		bytes += len(ev.Body)
+		bytes += eventBytes + len(ev.Body)
+		if ev.Bare != nil {
+			bytes += len(ev.Body)
+		}
 	}
 	return bytes
 }
+
+// eventBytes is about what an event takes beside its bodies: itself, its places in slices, and what makes the bare one.
+const eventBytes = 400
 
 // send tells what is not durable.
 func (c *core) send(events ...*hub.Event) {
