@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 const (
 	guild, channel, other, role = id.ID(100), id.ID(200), id.ID(201), id.ID(300)
-	owner, alice, bob    = id.ID(1), id.ID(2), id.ID(3)
+	owner, alice, bob           = id.ID(1), id.ID(2), id.ID(3)
 )
 
 type bundle struct {

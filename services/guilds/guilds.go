@@ -2,6 +2,7 @@ package guilds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -202,8 +203,14 @@ func (s *Service) deleteGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 		if !w.guild.Owner(c.User()) {
 			return event{}, fault.New(fault.MissingPermissions)
 		}
-		return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+		return w.end(ctx)
 	})
+}
+
+// end deletes the guild.
+func (w *change) end(ctx context.Context) (event, error) {
+	gone := wire.ServerDeletedPayload{GuildID: w.guild.ID, Channels: slices.Sorted(maps.Keys(w.guild.Channels))}
+	return event{kind: wire.ServerDeleted, payload: gone}, deleteGuild(ctx, w.tx, w.guild.ID)
 }
 
 func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild, error) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/picture"
@@ -83,6 +84,7 @@ func (c Config) Validate() error {
 type Deps struct {
 	Pool   *Pool
 	IDs    *postgres.IDs
+	Log    *bus.Log
 	Roster *roster.Roster
 	Outbox *roster.Outbox
 }
@@ -95,8 +97,10 @@ type Service struct {
 	ids    *postgres.IDs
 	roster *roster.Roster
 	outbox *roster.Outbox
+	log    *bus.Log
 	turns  turns
 	icons  *picture.Reader
+	scribe *scribe
 
 	departing chan id.ID // whose accounts were deleted
 	on        life.Switch
@@ -105,12 +109,12 @@ type Service struct {
 
 // New makes a Service. It panics when a dependency is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Pool == nil || deps.IDs == nil || deps.Roster == nil || deps.Outbox == nil {
-		panic("BUG: guilds needs Pool, IDs, Roster and Outbox")
+	if deps.Pool == nil || deps.IDs == nil || deps.Log == nil || deps.Roster == nil || deps.Outbox == nil {
+		panic("BUG: guilds needs Pool, IDs, Log, Roster and Outbox")
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
+		log: deps.Log, turns: newTurns(), scribe: newScribe(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
@@ -122,7 +126,8 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("start guilds: %w", err)
 		}
 		s.loops.Go("guilds farewells", s.farewells)
-		s.loops.Go("guilds audit log", s.forgetting)
+		s.loops.Go("guilds audit log", s.scribing)
+		s.loops.Go("guilds audit log's end", s.forgetting)
 		return nil
 	})
 }

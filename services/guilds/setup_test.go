@@ -102,7 +102,7 @@ func (b *bundle) serve(config Config, extra ...rest.Route[*Service]) {
 	b.roster = roster.New(b.log)
 	b.outbox = roster.NewOutbox(b.roster, b.pool)
 	b.t.Cleanup(b.outbox.Stop)
-	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Roster: b.roster, Outbox: b.outbox})
+	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Log: b.log, Roster: b.roster, Outbox: b.outbox})
 	b.must(b.service.Start(b.t.Context()))
 	b.t.Cleanup(b.service.Stop)
 

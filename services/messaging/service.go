@@ -139,7 +139,7 @@ func New(config Config, deps Deps) *Service {
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, purges: make(chan struct{}, 1)}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
@@ -182,6 +182,7 @@ func (s *Service) Start(ctx context.Context) error {
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
+		s.loops.Go("messaging purges", s.purgeLoop)
 		return nil
 	})
 }

@@ -35,6 +35,7 @@ type writer struct {
 	timeout time.Duration // of a batch
 	lease   time.Duration // how long who leads may stand still
 	held    *lead         // nil: this process does not lead
+	purges  chan struct{} // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -78,6 +79,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	insertedRows.Add(int(done.inserted))
 	updatedRows.Add(int(done.updated))
 	deletedRows.Add(int(done.deleted))
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -111,7 +118,8 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	first   bus.Position    // of the entries
+	purges  []purge
+	first   bus.Position // of the entries
 	last    bus.Position
 }
 
@@ -133,6 +141,10 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {

@@ -154,7 +154,7 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Log: sh.bus, Roster: sh.roster, Outbox: sh.outbox})
 	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
