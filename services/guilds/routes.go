@@ -47,6 +47,11 @@ var Routes = rest.Table[*Service]{
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
 	rest.DELETE("/guilds/{guild}/members/{user}/roles/{role}", (*Service).takeRole),
 
+	rest.GET("/guilds/{guild}/voice-states/@me", (*Service).getMyVoiceState),
+	rest.PATCH("/guilds/{guild}/voice-states/@me", (*Service).updateMyVoiceState),
+	rest.GET("/guilds/{guild}/voice-states/{user}", (*Service).getVoiceState),
+	rest.PATCH("/guilds/{guild}/voice-states/{user}", (*Service).updateVoiceState),
+
 	rest.GET("/guilds/{guild}/bans", (*Service).listBans),
 	rest.GET("/guilds/{guild}/bans/{user}", (*Service).getBan),
 	rest.PUT("/guilds/{guild}/bans/{user}", (*Service).putBan),
