@@ -115,8 +115,9 @@ func (s *Service) getGuild(c *rest.Call, in wire.GetGuild) (wire.Guild, error) {
 	out := show(grant.Guild)
 	if in.WithCounts {
 		out.ApproximateMemberCount = &grant.Guild.MemberCount
+		out.ApproximatePresenceCount, err = s.headcount.of(c.Context(), grant.Guild.ID)
 	}
-	return out, nil
+	return out, err
 }
 
 // show is a guild as REST gives it: with its roles, and without channels that are gone.
@@ -233,6 +234,9 @@ func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild
 			Permissions: grant.Perms, Features: meta.Features}
 		if in.WithCounts {
 			my.ApproximateMemberCount = &grant.Guild.MemberCount
+			if my.ApproximatePresenceCount, err = s.headcount.of(ctx, guild); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, my)
 	}

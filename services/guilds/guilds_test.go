@@ -148,7 +148,7 @@ func TestUpdateGuild_ChangesWhatManagersSay(t *testing.T) {
 	if *read.ApproximateMemberCount != 3 {
 		t.Errorf("%d members", *read.ApproximateMemberCount)
 	}
-	read.ApproximateMemberCount = nil
+	read.ApproximateMemberCount, read.ApproximatePresenceCount = nil, nil
 	if diff := cmp.Diff(out, read); diff != "" {
 		t.Error(diff)
 	}
