@@ -38,7 +38,7 @@ func expandAudit(e bus.Entry) ([]*hub.Event, error) {
 	events := make([]*hub.Event, len(notes))
 	for i, n := range notes {
 		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
-		events[i].Channel = e.Guild
+		events[i].Channel, events[i].Beside = e.Guild, n.Channel()
 	}
 	return events, nil
 }

@@ -190,10 +190,20 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, er
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
-		e.audit = []note{{action: wire.AuditChannelDelete, target: ch.ID, changes: differences(ch, nil)}}
+		deleted := note{action: wire.AuditChannelDelete, target: ch.ID}
+		if w.seenByAll(ch) {
+			deleted.changes = differences(ch, nil)
+		}
+		e.audit = []note{deleted}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
 	return out, err
+}
+
+// seenByAll says whether there is nobody in the guild who may not know of a channel.
+func (w *change) seenByAll(ch wire.Channel) bool {
+	hides := func(o wire.Overwrite) bool { return o.Deny.Has(perm.ViewChannel) }
+	return w.guild.Roles[w.guild.ID].Permissions.Has(perm.ViewChannel) && !slices.ContainsFunc(ch.PermissionOverwrites, hides)
 }
 
 // changeChannel is change for the channel in the path, in which the actor needs need. do gets a copy of the channel and
