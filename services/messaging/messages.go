@@ -405,6 +405,15 @@ func idsOf(messages []found) []id.ID {
 	return ids
 }
 
+// setsOf are the sets that a deletion makes untrue.
+func setsOf(channel id.ID, messages []id.ID) []string {
+	keys := []string{pinSet(channel)}
+	for _, m := range messages {
+		keys = append(keys, reactionSet(m))
+	}
+	return keys
+}
+
 func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, messages ...id.ID) error {
 	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
 	if err != nil {
@@ -412,7 +421,7 @@ func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor i
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageDeleted, grant, actor, payload), Fence: grant.Version,
-		Changes: messages, Deletes: messages,
+		Changes: messages, Deletes: messages, Forgets: setsOf(grant.Channel.ID, messages),
 	})
 	if err != nil {
 		return err

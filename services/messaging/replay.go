@@ -61,16 +61,14 @@ func (g *graves) drop(ctx context.Context, s store, at []bus.Position) ([]outcom
 
 func apply(ctx context.Context, s store, entries []bus.Entry) error {
 	b, err := fold(entries)
-	if err != nil || len(b.rows)+len(b.order) == 0 {
+	if err != nil || b.isEmpty() {
 		return err
 	}
 	w, err := s.replay(ctx, b)
 	if err != nil {
 		return err
 	}
-	insertedRows.Add(int(w.inserted))
-	updatedRows.Add(int(w.updated))
-	deletedRows.Add(int(w.deleted))
+	w.count()
 	return nil
 }
 

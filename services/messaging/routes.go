@@ -6,6 +6,9 @@ import (
 	"github.com/xcord/xcord/engine/rest"
 )
 
+// reactLimit lets a bot put on a message what it offers for choice within some seconds.
+var reactLimit = rest.Limit(10, 2*time.Second)
+
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
 	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Limit(5, 5*time.Second)),
@@ -14,5 +17,11 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
+	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).removeOwnReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/{user}", (*Service).removeReaction, reactLimit),
+	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }
