@@ -17,8 +17,8 @@ const (
 	MessageReply   MessageType = 19
 )
 
-// IsSystem says that nobody has written it.
-func (t MessageType) IsSystem() bool { return t != MessageDefault && t != MessageReply }
+// Written reports whether people write such messages, and may edit them.
+func (t MessageType) Written() bool { return t == MessageDefault || t == MessageReply }
 
 // Bits of MessageBody.Flags.
 const (

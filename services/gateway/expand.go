@@ -20,6 +20,10 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return expandReaction(e)
+	case wire.PinsUpdated:
+		return expandPins(e)
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
