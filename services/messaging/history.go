@@ -120,17 +120,23 @@ func sane(anchor id.ID) id.ID { return min(anchor, math.MaxInt64-1) }
 
 // catchUp waits until this process has seen what the log holds now: every write that was answered before this read.
 func (s *Service) catchUp(ctx context.Context) error {
+	_, err := s.caughtUp(ctx)
+	return err
+}
+
+// caughtUp is catchUp, and says up to where.
+func (s *Service) caughtUp(ctx context.Context) (bus.Position, error) {
 	last, err := s.log.Last(ctx)
 	if err != nil {
-		return err
+		return bus.Position{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.ReadWait)
 	defer cancel()
 	if err := s.tail.WaitFor(ctx, last); err != nil {
 		readLate.Inc()
-		return fault.Unavailable(err, time.Second)
+		return bus.Position{}, fault.Unavailable(err, time.Second)
 	}
-	return nil
+	return last, nil
 }
 
 // read is a window of a channel as of now, newest first, with all bodies. The caller has caught up.

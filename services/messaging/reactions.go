@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -77,15 +78,25 @@ func emojiIn(c *rest.Call) (string, error) {
 	return emoji, nil
 }
 
-// judgedTries is how often something is judged again because others change the same message.
-const judgedTries = 10
+// judgedTries is how often something is judged again because others change the same message, after judgedPause, twice that, and so on, and up to
+// as much more.
+const (
+	judgedTries = 20
+	judgedPause = time.Millisecond
+)
 
 // judged runs do, which judges and publishes, until neither the guild nor the message has moved in between.
 func (s *Service) judged(c *rest.Call, do func() error) error {
-	for range judgedTries {
+	for try := range judgedTries {
 		err := s.roster.Fenced(c.Context(), c.ID("channel"), do)
 		if !errors.Is(err, bus.ErrMoved) {
 			return gone(err)
+		}
+		pause := time.Duration(try+1) * judgedPause
+		select {
+		case <-c.Context().Done():
+			return fault.Unavailable(c.Context().Err(), time.Second)
+		case <-time.After(pause + rand.N(pause)):
 		}
 	}
 	return fault.Unavailable(fmt.Errorf("the message was rewritten by others %d times: %w", judgedTries, bus.ErrMoved), time.Second)
@@ -114,8 +125,10 @@ func (s *Service) tryReact(c *rest.Call, r reacting) error {
 		if err != nil {
 			return err
 		}
-		member := grant.Member.Member(face)
-		p.Member = &member
+		if grant.Member != nil {
+			member := grant.Member.Member(face)
+			p.Member = &member
+		}
 		if grant.Perms.Has(perm.AddReactions) {
 			set.KindsMax = wire.ReactionsMax
 		}
@@ -305,4 +318,3 @@ func (s *Service) steady(read func() error) error {
 	}
 	return fault.Unavailable(fmt.Errorf("the overlay was begun anew %d times during a read", pageTries), time.Second)
 }
-func pinSet(channel id.ID) string { return bus.SetKey("pins", channel) }

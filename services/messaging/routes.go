@@ -23,5 +23,11 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
+	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly),
+	rest.PUT("/channels/{channel}/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/pins/{message}", (*Service).unpinMessage),
+	rest.GET("/channels/{channel}/messages/pins", (*Service).listPins),
+	rest.PUT("/channels/{channel}/messages/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/messages/pins/{message}", (*Service).unpinMessage),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

@@ -152,3 +152,15 @@ func (s store) pins(ctx context.Context, channel id.ID) (pins []pin, err error) 
 	}
 	return pins, nil
 }
+
+const selectIsIn = `SELECT EXISTS (SELECT FROM messages WHERE channel_id = ANY ($1) AND id = $2)`
+
+// isIn says whether a message is in one of some channels.
+func (s store) isIn(ctx context.Context, channels []id.ID, message id.ID) (is bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	if err := s.pool.QueryRow(ctx, selectIsIn, numbers(channels), int64(message)).Scan(&is); err != nil {
+		return false, unavailable("look for a message elsewhere", err)
+	}
+	return is, nil
+}
