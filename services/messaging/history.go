@@ -353,13 +353,18 @@ func (s *Service) render(ctx context.Context, reader, channel id.ID, messages []
 	return append(out, ']'), nil
 }
 
-// renderer is what messages are told with besides their bodies: each author as the author is now, and the reactions as the reader sees them.
+// renderer is what messages are told with besides their bodies: each author and each message that is answered as they are now, and the
+// reactions as the reader sees them.
 type renderer struct {
 	authors   map[id.ID][]byte
+	replies   map[id.ID][]byte // bodies of replies, with what they answer as it is now
 	reactions map[id.ID][]wire.Reaction
 }
 
 func (s *Service) renderer(ctx context.Context, reader, channel id.ID, messages []found) (r renderer, err error) {
+	if r.replies, err = s.refer(ctx, channel, messages); err != nil {
+		return renderer{}, err
+	}
 	ids := make([]id.ID, 0, len(messages))
 	for _, m := range messages {
 		ids = append(ids, m.author)
@@ -377,7 +382,11 @@ func (s *Service) renderer(ctx context.Context, reader, channel id.ID, messages 
 }
 
 func (r renderer) append(to []byte, m found) ([]byte, error) {
-	return wire.AppendReactions(wire.AppendMessage(to, m.id, r.authors[m.author], m.body), r.reactions[m.id])
+	body := m.body
+	if reply, ok := r.replies[m.id]; ok {
+		body = reply
+	}
+	return wire.AppendReactions(wire.AppendMessage(to, m.id, r.authors[m.author], body), r.reactions[m.id])
 }
 
 // renderOverhead is about what id, timestamp and author take, so that a page is allocated once.

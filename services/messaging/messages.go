@@ -50,6 +50,9 @@ func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, 
 	if isEmpty(in.Content, in.Embeds) {
 		return nil, fault.New(fault.EmptyMessage)
 	}
+	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
 	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
@@ -132,14 +135,23 @@ func (s *Service) reference(ctx context.Context, grant roster.Grant, in wire.Ref
 	if err != nil {
 		return nil, err
 	}
-	to := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: users[m.author]}
-	if err := json.Unmarshal(m.body, &to.MessageBody); err != nil {
-		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	to, err := whole(m, users)
+	if err != nil {
+		return nil, err
 	}
 	if !to.Type.Written() {
 		return nil, badReference("REPLIES_CANNOT_REFERENCE_SYSTEM_MESSAGE", "Cannot reply to a system message")
 	}
 	return to, nil
+}
+
+// whole is a message with what is not in its body.
+func whole(m found, authors map[id.ID]wire.User) (*wire.Message, error) {
+	out := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: authors[m.author]}
+	if err := json.Unmarshal(m.body, &out.MessageBody); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return out, nil
 }
 
 func badReference(code, message string) error {
@@ -218,6 +230,9 @@ func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) 
 
 // editMessage changes what the author wrote. Who manages messages may hide another's embeds.
 func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	if err := wellFormed(in.Embeds.Value, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
 	err := s.judged(c, func() (err error) {
 		reply, err = s.tryEdit(c, in)
@@ -320,6 +335,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.
 	if err != nil {
 		return nil, err
 	}
+	m.body = update.Message
 	r, err := s.renderer(ctx, actor, grant.Channel.ID, []found{m})
 	if err != nil {
 		return nil, err
@@ -332,7 +348,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.
 		return nil, err
 	}
 	postsEdited.Inc()
-	return r.append(nil, found{id: m.id, author: m.author, body: update.Message})
+	return r.append(nil, m)
 }
 
 // deleteMessage takes a message away: its author may, and who manages messages.

@@ -162,6 +162,11 @@ func (s *Service) updateOf(ctx context.Context, grant roster.Grant, m found, bod
 		return p, err
 	}
 	p.Author = roster.UserJSON(authors[m.author])
+	if body.Type == wire.MessageReply {
+		if err := s.referAll(ctx, grant.Channel.ID, []*wire.MessageBody{&body}); err != nil {
+			return p, err
+		}
+	}
 	if p.Message, err = encode(body); err != nil || grant.Guild.ID == 0 {
 		return p, err
 	}
