@@ -84,13 +84,21 @@ end
 
 -- fill loads a set, unless something has changed since its ticket was given.
 -- KEYS: set, epoch
--- ARGV: ticket, ttl in seconds, then kind and member of each
+-- ARGV: ticket, ttl in seconds, then kind and member of each, no two the same
 -- Reply: 1 loaded, 0 not.
 local function fill(keys, args)
   if redis.call('HGET', keys[1], 'ticket') ~= args[1] then return 0 end
+  local kinds, members, fields = 0, {}, {}
+  for i = 3, #args, 2 do
+    members[args[i]] = (members[args[i]] or 0) + 1
+    fields[#fields + 1], fields[#fields + 2] = 'm ' .. args[i] .. ' ' .. args[i + 1], ''
+  end
+  for kind, n in pairs(members) do
+    kinds, fields[#fields + 1], fields[#fields + 2] = kinds + 1, 'k ' .. kind, n
+  end
   redis.call('DEL', keys[1])
-  redis.call('HSET', keys[1], 'epoch', redis.call('GET', keys[2]) or '', 'kinds', 0)
-  for i = 3, #args, 2 do put(keys[1], args[i], args[i + 1]) end
+  redis.call('HSET', keys[1], 'epoch', redis.call('GET', keys[2]) or '', 'kinds', kinds)
+  for i = 1, #fields, 4000 do redis.call('HSET', keys[1], unpack(fields, i, math.min(i + 3999, #fields))) end
   redis.call('EXPIRE', keys[1], args[2])
   return 1
 end

@@ -170,6 +170,31 @@ func TestSet_EndsWithTheEpoch(t *testing.T) {
 	}
 }
 
+// A message that everybody has reacted to is more than a function takes at once.
+func TestSet_IsLoadedHoweverLargeItIs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	var members []SetMember
+	for i := range 9000 {
+		members = append(members, SetMember{string(rune('a' + i%3)), strconv.Itoa(i)})
+	}
+	b.loaded(t, members...)
+	for _, m := range []SetMember{members[0], members[4321], members[8999]} {
+		if err := b.change(t, SetAdd, m.Kind, m.Member, 3); !errors.Is(err, ErrSame) {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+	if err := b.change(t, SetAdd, "d", "1", 3); !errors.Is(err, ErrFull) {
+		t.Errorf("a fourth kind of three: %v", err)
+	}
+	if err := b.change(t, SetClear, "b", "", 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.change(t, SetAdd, "d", "1", 3); err != nil {
+		t.Errorf("after a kind was cleared: %v", err)
+	}
+}
+
 func TestSet_HasItsMostWhenManyRace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

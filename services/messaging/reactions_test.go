@@ -342,6 +342,9 @@ func TestReactions_AreAsInAMap(t *testing.T) {
 			t.Errorf("of rows: %s", diff)
 		}
 	}
+	if kept := b.svc.overlay.stats(); kept != (overlayStats{}) {
+		t.Errorf("the overlay keeps what is stored: %+v", kept)
+	}
 }
 
 func expected(model map[reactor]bool, reader id.ID) map[string]wire.Reaction {
