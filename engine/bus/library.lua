@@ -124,7 +124,8 @@ local function choices(keys, args, i)
   return out
 end
 
--- publish is the hot path: nonce, fence, pause, existence, order of rewrites, set, append, in this order and in one step.
+-- publish is the hot path: nonce, fence, pause, existence, order of rewrites, set, append, in this order and in one step. Of a direct channel,
+-- whose hash is the fence, it keeps the latest message.
 -- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), keys of the choices
 -- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, number of field arguments, fields...,
 -- and then choices, each its name, the number of its key and its arguments:
@@ -156,6 +157,7 @@ local function publish(keys, args)
   if refused then return refused end
   local id = append(keys[1], args, 7, fields)
   if not id then return '!closed' end
+  if args[10] == 'MESSAGE_SENT' and string.find(keys[2], 'direct:', 1, true) == 1 then redis.call('HSET', keys[2], 'last', id) end
   redis.call('SET', keys[3], id, 'EX', args[2])
   for i = 4 + absent, 3 + absent + set do
     redis.call('SET', keys[i], id, 'EX', args[5])

@@ -75,6 +75,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err := mustText(grant.Channel); err != nil {
 		return nil, err
 	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
+		return nil, err
+	}
 	author, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return nil, err
@@ -166,12 +169,17 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err
@@ -225,7 +233,7 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
 // editMessage changes what the author wrote. Who manages messages may hide another's embeds.
@@ -264,7 +272,7 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 		return nil, err
 	}
 	if m.author != c.User() {
-		if in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
+		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
 			return nil, fault.New(fault.NotYourMessage)
 		}
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
@@ -370,6 +378,13 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
+	}
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
 	if m.author != c.User() {
 		// Asked again with the permission, so that a refusal is never given from a cache.
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
@@ -377,6 +392,17 @@ func (s *Service) tryDelete(c *rest.Call) error {
 		}
 	}
 	return s.publishDelete(ctx, grant, c.User(), m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.

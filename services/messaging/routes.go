@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
 )
 
 // reactLimit lets a bot put on a message what it offers for choice within some seconds.
@@ -11,10 +12,10 @@ var reactLimit = rest.Limit(10, 2*time.Second)
 
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
-	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Limit(5, 5*time.Second)),
-	rest.GET("/channels/{channel}/messages", (*Service).listMessages),
-	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage),
-	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Limit(5, 5*time.Second)),
+	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
+	rest.GET("/channels/{channel}/messages", (*Service).listMessages, rest.Answers[[]wire.Message]()),
+	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage, rest.Answers[wire.Message]()),
+	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
 	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
@@ -23,11 +24,15 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
-	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly),
+	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly, rest.Answers[[]wire.Message]()),
 	rest.PUT("/channels/{channel}/pins/{message}", (*Service).pinMessage),
 	rest.DELETE("/channels/{channel}/pins/{message}", (*Service).unpinMessage),
 	rest.GET("/channels/{channel}/messages/pins", (*Service).listPins),
 	rest.PUT("/channels/{channel}/messages/pins/{message}", (*Service).pinMessage),
 	rest.DELETE("/channels/{channel}/messages/pins/{message}", (*Service).unpinMessage),
+	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
+	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
+	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
+	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

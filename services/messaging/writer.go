@@ -12,6 +12,7 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -34,9 +35,10 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration // of a batch
-	lease   time.Duration // how long who leads may stand still
-	held    *lead         // nil: this process does not lead
+	timeout time.Duration   // of a batch
+	lease   time.Duration   // how long who leads may stand still
+	hear    chan<- struct{} // is told when there are system messages to be said
+	held    *lead           // nil: this process does not lead
 }
 
 // lead waits for the lead and takes it.
@@ -75,6 +77,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	if err != nil {
 		return err
 	}
+	if len(b.announced) > 0 {
+		select {
+		case w.hear <- struct{}{}:
+		default:
+		}
+	}
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
 	done.count()
@@ -86,7 +94,7 @@ func (w *writer) pass(ctx context.Context, to bus.Position) error {
 	if !w.held.mark.Less(to) {
 		return nil
 	}
-	_, err := w.held.commit(ctx, &batch{first: to, last: to})
+	_, err := w.held.commit(ctx, &batch{first: to, last: to, reads: reads.NewFold()})
 	return err
 }
 
@@ -128,8 +136,11 @@ type batch struct {
 	clears    map[emojiOf]id.ID       // → the latest place
 	pins      map[id.ID]map[id.ID]pin // by channel and message
 
-	first bus.Position // of the entries
-	last  bus.Position
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	reads     *reads.Fold
+	first     bus.Position // of the entries
+	last      bus.Position
 }
 
 // fold works through entries in their order.
@@ -138,6 +149,7 @@ func fold(entries []bus.Entry) (*batch, error) {
 		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
 		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
 		reactions: map[reactorOf]reaction{}, clears: map[emojiOf]id.ID{}, pins: map[id.ID]map[id.ID]pin{},
+		reads: reads.NewFold(),
 	}
 	if len(entries) > 0 {
 		b.first = entries[0].Pos
@@ -155,10 +167,15 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.react(e)
 		case wire.PinsUpdated:
 			err = b.pin(e)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
 			return nil, err
+		}
+		if err := b.reads.Add(e); err != nil {
+			return nil, &malformed{e.Pos, err}
 		}
 		b.last = e.Pos
 	}
@@ -257,8 +274,9 @@ func (b *batch) pin(e bus.Entry) error {
 	return b.edit(e)
 }
 
+// isEmpty says that there is nothing to store.
 func (b *batch) isEmpty() bool {
-	return len(b.rows)+len(b.order)+len(b.reactions)+len(b.clears)+len(b.pins) == 0
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
 }
 
 // rowOf reads what of a payload is stored.
