@@ -53,6 +53,10 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 			return nil, err
 		}
 		return expandDirect(p), nil
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return expandReaction(e)
+	case wire.PinsUpdated:
+		return expandPins(e)
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {

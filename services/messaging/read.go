@@ -141,7 +141,7 @@ func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wir
 const (
 	// viewersMax is up to how many viewers of a channel they are told of each other's reading.
 	viewersMax = 100
-	// countedMax is how large a guild may be for the viewers of a private channel to be counted; in a larger one nobody is told.
+	// countedMax is how large a guild may be for the viewers of a private channel to be census; in a larger one nobody is told.
 	countedMax = 10_000
 	// countFresh is how long a count serves, and countsMax how many are kept.
 	countFresh = time.Minute
@@ -152,17 +152,17 @@ const (
 type audience struct {
 	roster *roster.Roster
 	mu     sync.Mutex // guards counts
-	counts *lru.Cache[id.ID, counted]
+	counts *lru.Cache[id.ID, census]
 }
 
-// counted is a channel whose viewers were counted.
-type counted struct {
+// census is how a channel's viewers were counted.
+type census struct {
 	small bool
 	at    time.Time
 }
 
 func newAudience(r *roster.Roster) *audience {
-	counts, err := lru.New[id.ID, counted](countsMax)
+	counts, err := lru.New[id.ID, census](countsMax)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
@@ -198,6 +198,6 @@ func (a *audience) isSmall(ctx context.Context, grant roster.Grant) (bool, error
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.counts.Add(channel, counted{small: n <= viewersMax, at: now})
+	a.counts.Add(channel, census{small: n <= viewersMax, at: now})
 	return n <= viewersMax, nil
 }

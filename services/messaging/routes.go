@@ -7,6 +7,9 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
+// reactLimit lets a bot put on a message what it offers for choice within some seconds.
+var reactLimit = rest.Limit(10, 2*time.Second)
+
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
 	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
@@ -19,5 +22,17 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
 	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
 	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
+	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).removeOwnReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/{user}", (*Service).removeReaction, reactLimit),
+	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
+	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly, rest.Answers[[]wire.Message]()),
+	rest.PUT("/channels/{channel}/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/pins/{message}", (*Service).unpinMessage),
+	rest.GET("/channels/{channel}/messages/pins", (*Service).listPins),
+	rest.PUT("/channels/{channel}/messages/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/messages/pins/{message}", (*Service).unpinMessage),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }
