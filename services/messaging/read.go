@@ -157,17 +157,17 @@ const (
 type audience struct {
 	roster *roster.Roster
 	mu     sync.Mutex // guards counts
-	counts *lru.Cache[id.ID, counted]
+	counts *lru.Cache[id.ID, census]
 }
 
-// counted is a channel whose viewers were counted.
-type counted struct {
+// census is how a channel's viewers were counted.
+type census struct {
 	small bool
 	at    time.Time
 }
 
 func newAudience(r *roster.Roster) *audience {
-	counts, err := lru.New[id.ID, counted](countsMax)
+	counts, err := lru.New[id.ID, census](countsMax)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
@@ -203,6 +203,6 @@ func (a *audience) isSmall(ctx context.Context, grant roster.Grant) (bool, error
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.counts.Add(channel, counted{small: n <= viewersMax, at: now})
+	a.counts.Add(channel, census{small: n <= viewersMax, at: now})
 	return n <= viewersMax, nil
 }
