@@ -660,4 +660,3 @@ var libraryCalls = []libraryCall{
 	{"Close", "", func(l *library) error { return nil }},         // at the end of the test
 	{"CloseWithCode", "", func(l *library) error { return nil }}, // which is what Close does
 }
-
