@@ -25,9 +25,9 @@ type Event struct {
 	Name string
 	// Intents of which the session must have one; 0 for none.
 	Intents wire.Intents
-	// Guild and Channel are what the session must see; 0 for nothing in particular.
+	// Guild and Channel are what the session must see; 0 for nothing in particular. The guild's id as Channel is its audit log.
 	Guild, Channel id.ID
-	// User is the only one to get it; 0 for everybody.
+	// User is the only one to get it; 0 for everybody in the guild. What is in no guild has one.
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID

@@ -15,5 +15,9 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
+	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
+	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
+	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
+	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }
