@@ -131,7 +131,20 @@ func (c *court) lay(t *testing.T) {
 		"application": app.ID.String(), "banned": c.as["banned"].id.String(), "nobody": nobody, "none": "none", "stranger": c.as["stranger"].id.String(),
 		"owner": owner.id.String(), "emoji": "%F0%9F%A6%8A",
 	}
+	for _, who := range []string{"member", "denied"} {
+		c.names[who] = c.as[who].id.String()
+	}
+	// A DM of the owner and the member, and a group of these and the moderator, in which the administrator was.
+	dm, err := owner.OpenChannel(t.Context(), c.as["member"].id)
+	c.must(t, err)
+	group := c.group(t, "member", "moderator", "administrator")
+	c.must(t, owner.RemoveRecipient(t.Context(), group, c.as["administrator"].id))
+	c.names["dm"], c.names["group"] = dm.ID.String(), group.String()
+	c.names["private"], c.names["crowded"] = owner.say(t, dm.ID, "for two").ID.String(), owner.say(t, group, "for three").ID.String()
 	c.fresh = map[string]func(*testing.T) string{
+		"new-private": func(t *testing.T) string { return owner.say(t, dm.ID, "for two").ID.String() },
+		"new-crowded": func(t *testing.T) string { return owner.say(t, group, "for three").ID.String() },
+		"new-group":   func(t *testing.T) string { return c.group(t, "member", "moderator").String() },
 		"new-channel": func(t *testing.T) string {
 			ch, err := owner.CreateChannel(t.Context(), c.guild, wire.CreateChannel{Name: "fresh"})
 			c.must(t, err)
@@ -174,6 +187,18 @@ func (c *court) lay(t *testing.T) {
 			return bot.String()
 		},
 	}
+}
+
+// group makes one of the owner's with askers.
+func (c *court) group(t *testing.T, with ...string) id.ID {
+	t.Helper()
+	var others []id.ID
+	for _, who := range with {
+		others = append(others, c.as[who].id)
+	}
+	g, err := c.as["owner"].OpenChannel(t.Context(), others...)
+	c.must(t, err)
+	return g.ID
 }
 
 // bot makes a bot, which is the cheapest somebody. Nobody may have many, so all persons take turns.

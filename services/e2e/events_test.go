@@ -128,6 +128,7 @@ func (c *court) deeds() map[string]deed {
 	on := func(event, place string, do deed) { out[strings.TrimSpace(event+" "+place)] = do }
 	c.guildDeeds(on, mark)
 	c.memberDeeds(on, mark)
+	c.directDeeds(on, mark)
 	for place, channel := range map[string]id.ID{"open": c.channel, "hidden": c.hidden} {
 		secret := ""
 		if place == "hidden" {
@@ -199,6 +200,47 @@ func (c *court) guildDeeds(on func(event, place string, do deed), mark func() st
 		c.must(t, err)
 		c.must(t, owner.DeleteRole(t.Context(), c.guild, role))
 		return role.String()
+	})
+}
+
+// directDeeds are of direct channels.
+func (c *court) directDeeds(on func(event, place string, do deed), mark func() string) {
+	owner := c.as["owner"]
+	for _, place := range []string{"dm", "group"} {
+		channel, err := id.Parse(c.names[place])
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+		on("MESSAGE_CREATE", place, func(t *testing.T) string { return owner.say(t, channel, mark()).Content })
+		on("MESSAGE_UPDATE", place, func(t *testing.T) string {
+			text := mark()
+			_, err := owner.EditMessage(t.Context(), channel, owner.say(t, channel, "before").ID, wire.EditMessage{Content: wire.Some(text)})
+			c.must(t, err)
+			return text
+		})
+		on("MESSAGE_DELETE", place, func(t *testing.T) string {
+			m := owner.say(t, channel, "gone").ID
+			c.must(t, owner.DeleteMessage(t.Context(), channel, m))
+			return m.String()
+		})
+		on("TYPING_START", place, func(t *testing.T) string {
+			c.must(t, owner.Typing(t.Context(), channel))
+			return channel.String()
+		})
+	}
+	on("CHANNEL_CREATE", "group", func(t *testing.T) string { return c.fresh["new-group"](t) })
+	on("CHANNEL_UPDATE", "group", func(t *testing.T) string {
+		text := mark()
+		group, err := id.Parse(c.names["group"])
+		c.must(t, err)
+		_, err = owner.UpdateChannel(t.Context(), group, wire.UpdateChannel{Name: wire.Some(text)})
+		c.must(t, err)
+		return text
+	})
+	on("CHANNEL_DELETE", "group", func(t *testing.T) string {
+		group := c.group(t, "member", "moderator")
+		c.must(t, owner.RemoveRecipient(t.Context(), group, c.as["member"].id))
+		return group.String()
 	})
 }
 
@@ -283,7 +325,7 @@ var toOne = []string{"READY", "RESUMED", "GUILD_MEMBERS_CHUNK"}
 // ofChannel says whether a dispatch is of a channel, so that it has to be tried in a hidden one, too.
 func ofChannel(body any) bool {
 	t := reflect.TypeOf(body)
-	if t == reflect.TypeFor[wire.Channel]() {
+	if t == reflect.TypeFor[wire.AnyChannel]() || t == reflect.TypeFor[wire.AnyChannelUpdate]() {
 		return true
 	}
 	for _, f := range reflect.VisibleFields(t) {
