@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"image"
+	"image/png"
 	"maps"
 	"os"
 	"os/exec"
@@ -38,8 +42,15 @@ type finding struct {
 	OK, Waits          bool
 }
 
-// dot is a PNG of one pixel.
-const dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+// dot is a PNG, in base64.
+func dot(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewRGBA(image.Rect(0, 0, 16, 16))); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
 
 // TestDiscordJS_CallsAndHearsEverything runs discord.js as it is: only the address of REST is an option of it, and the gateway's it asks for. Each
 // of its methods that has an endpoint here is called, each event waited for, by discordjs/suite.mjs.
@@ -65,7 +76,7 @@ func TestDiscordJS_CallsAndHearsEverything(t *testing.T) {
 	c.must(t, owner.AddBot(t.Context(), spare.ID, app.ID))
 	in := suite{
 		API: c.url + "/api", Token: made.Token, Guild: c.guild.String(), Channel: c.channel.String(), Owner: owner.id.String(), Friend: c.fresh["new-member"](t),
-		Spare: spare.ID.String(), Routes: slices.Sorted(maps.Keys(c.routes(t))), Dispatches: slices.Sorted(maps.Keys(wire.Dispatches)), PNG: dot,
+		Spare: spare.ID.String(), Routes: slices.Sorted(maps.Keys(c.routes(t))), Dispatches: slices.Sorted(maps.Keys(wire.Dispatches)), PNG: dot(t),
 	}
 	for range 5 {
 		in.Guests = append(in.Guests, c.fresh["new-member"](t))

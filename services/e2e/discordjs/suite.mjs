@@ -30,7 +30,7 @@ const eventOf = {
   PRESENCE_UPDATE: 'presenceUpdate', USER_UPDATE: 'userUpdate', WEBHOOKS_UPDATE: 'webhooksUpdate', READY: 'clientReady'
 }
 // Dispatches that no event of the library is for: it answers to them itself, or they are XCord's own.
-const silent = ['RESUMED', 'MESSAGE_ACK', 'MESSAGE_READ', 'CHANNEL_RECIPIENT_ADD', 'CHANNEL_RECIPIENT_REMOVE']
+const silent = ['RESUMED', 'MESSAGE_ACK', 'MESSAGE_READ', 'USER_GUILD_SETTINGS_UPDATE', 'CHANNEL_RECIPIENT_ADD', 'CHANNEL_RECIPIENT_REMOVE']
 
 const check = (ok, got) => { if (!ok) throw new Error(`got ${JSON.stringify(got, (_, v) => typeof v === 'bigint' ? `${v}` : v)?.slice(0, 400)}`) }
 
@@ -174,7 +174,7 @@ const calls = [
   ['DMChannel.send', 'POST /channels/{}/messages', async () => { const m = await s.dm.send('in private'); check(m.channelId === s.dm.id && !m.guildId, m) }, 'POST /users/@me/channels'],
   ['User.send', 'POST /channels/{}/messages', async () => { await client.users.cache.get(given.owner).send('more') }, 'POST /users/@me/channels'],
   ['UserManager.send', 'POST /channels/{}/messages', async () => { await client.users.send(given.owner, 'more') }, 'POST /users/@me/channels'],
-  ['DMChannel.fetch', 'GET /channels/{}', async () => { await s.dm.fetch(true) }, 'POST /users/@me/channels'],
+  ['DMChannel.fetch', 'POST /users/@me/channels', async () => { await s.dm.fetch(true) }],
   ['DMChannel.sendTyping', 'POST /channels/{}/typing', async () => { await s.dm.sendTyping() }, 'POST /users/@me/channels'],
   ['User.deleteDM', 'DELETE /channels/{}', async () => { await client.users.cache.get(given.owner).deleteDM() }, 'POST /users/@me/channels'],
   ['GuildMemberManager.kick', 'DELETE /guilds/{}/members/{}', async () => { await s.guild.members.kick(given.guests[0], 'for the log') }],
