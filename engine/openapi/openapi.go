@@ -190,7 +190,6 @@ func bodies(schema object, files int) object {
 			"type":              "object",
 			"properties":        object{"payload_json": object{"type": "string", "contentMediaType": contentType, "contentSchema": schema}},
 			"patternProperties": object{"^files\\[[0-9]+\\]$": object{"type": "string", "contentMediaType": "application/octet-stream"}},
-			"maxProperties":     files + 1,
 			"description":       fmt.Sprintf("Up to %d files, each as files[n].", files),
 		}}
 	}
