@@ -37,9 +37,14 @@ type court struct {
 
 func newCourt(t *testing.T) *court {
 	t.Helper()
+	return newCourtIn(t, single(t))
+}
+
+func newCourtIn(t *testing.T, w *world) *court {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: len(askers)}
 	t.Cleanup(transport.CloseIdleConnections)
-	c := &court{world: single(t), as: map[string]*person{}, http: &http.Client{Transport: transport}}
+	c := &court{world: w, as: map[string]*person{}, http: &http.Client{Transport: transport}}
 	c.enrol(t)
 	owner := c.as["owner"]
 	var g wire.Guild

@@ -139,6 +139,13 @@ func (c *court) deeds() map[string]deed {
 			c.must(t, owner.Typing(t.Context(), channel))
 			return channel.String()
 		})
+		for _, name := range []string{"MESSAGE_ACK", "MESSAGE_READ"} {
+			on(name, place, func(t *testing.T) string {
+				m := c.as["administrator"].say(t, channel, secret+"read me").ID.String()
+				c.must(t, owner.Do(t.Context(), "POST", "/channels/"+channel.String()+"/messages/"+m+"/ack", struct{}{}, nil))
+				return m
+			})
+		}
 		on("INVITE_CREATE", place, func(t *testing.T) string {
 			in, err := owner.CreateInvite(t.Context(), channel, wire.CreateInvite{Unique: new(true)})
 			c.must(t, err)
@@ -211,6 +218,17 @@ func (c *court) guildDeeds(on func(event, place string, do deed), mark func() st
 		text := mark()
 		_, err := owner.UpdateGuild(t.Context(), c.guild, wire.UpdateGuild{Description: wire.Some(text)})
 		c.must(t, err)
+		return text
+	})
+	on("USER_GUILD_SETTINGS_UPDATE", "own", func(t *testing.T) string {
+		c.must(t, owner.Do(t.Context(), "PATCH", "/users/@me/guilds/"+c.guild.String()+"/settings", map[string]any{"muted": true}, nil))
+		return c.guild.String()
+	})
+	on("GUILD_AUDIT_LOG_ENTRY_CREATE", "", func(t *testing.T) string {
+		text := mark()
+		user, err := id.Parse(c.fresh["new-member"](t))
+		c.must(t, err)
+		c.must(t, owner.Kick(t.Context(), c.guild, user, text))
 		return text
 	})
 	on("GUILD_ROLE_CREATE", "", func(t *testing.T) string { return c.fresh["new-role"](t) })
