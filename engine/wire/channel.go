@@ -43,6 +43,13 @@ type Channel struct {
 	PermissionOverwrites List[Overwrite] `json:"permission_overwrites"`
 }
 
+// ChannelUpdate is CHANNEL_UPDATE: the channel but for its last message, which the change does not know, and which a null would make
+// clients forget.
+type ChannelUpdate struct {
+	Channel
+	LastMessageID *id.ID `json:"last_message_id,omitempty"` // nil
+}
+
 // SetOverwrite is the body of PUT /channels/{channel}/permissions/{overwrite}. An absent Type
 // is that of the overwrite that is there, or else a role's.
 type SetOverwrite struct {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/xcord/xcord/engine/id"
@@ -44,15 +45,34 @@ type PrivateChannel struct {
 	Flags         int         `json:"flags"`
 	LastMessageID id.ID       `json:"last_message_id"`
 	Recipients    List[User]  `json:"recipients"` // without who sees it
-	*Group
+
+	Name    Optional[string] `json:"name,omitzero"`
+	Icon    Optional[string] `json:"icon,omitzero"`
+	OwnerID id.ID            `json:"owner_id,omitempty"`
 }
 
-// Group is what a group has besides.
-type Group struct {
-	Name    *string `json:"name"`
-	Icon    Null    `json:"icon"`
-	OwnerID id.ID   `json:"owner_id"`
+// AnyChannel is a channel of a guild, or a direct one: one of the two.
+type AnyChannel struct {
+	Guild   *Channel
+	Private *PrivateChannel
 }
+
+// MarshalJSON writes the one that it is.
+func (c AnyChannel) MarshalJSON() ([]byte, error) {
+	if c.Private != nil {
+		return json.Marshal(c.Private)
+	}
+	return json.Marshal(c.Guild)
+}
+
+// Either says what it may be.
+func (AnyChannel) Either() []any { return []any{Channel{}, PrivateChannel{}} }
+
+// AnyChannelUpdate is CHANNEL_UPDATE.
+type AnyChannelUpdate struct{}
+
+// Either says what it may be.
+func (AnyChannelUpdate) Either() []any { return []any{ChannelUpdate{}, PrivateChannel{}} }
 
 // For is the channel as a user sees it, with the faces of all who are in it.
 func (d *Direct) For(user, last id.ID, faces map[id.ID]User) PrivateChannel {
@@ -61,7 +81,10 @@ func (d *Direct) For(user, last id.ID, faces map[id.ID]User) PrivateChannel {
 		out.Recipients = append(out.Recipients, faces[r])
 	}
 	if d.Type == ChannelGroupDM {
-		out.Group = &Group{Name: d.Name, OwnerID: d.OwnerID}
+		out.OwnerID, out.Icon, out.Name = d.OwnerID, Clear[string](), Clear[string]()
+		if d.Name != nil {
+			out.Name = Some(*d.Name)
+		}
 	}
 	return out
 }

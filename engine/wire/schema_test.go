@@ -251,6 +251,10 @@ func TestResponses_HaveTheShapeOfTheOfficialSchemas(t *testing.T) {
 	f("GuildMemberResponse", sampleMember().Member(sampleUser()))
 	f("GuildBanResponse", Ban{User: User{ID: sampleID}})
 	f("GuildBanResponse", Ban{Reason: ptr("spam"), User: sampleUser()})
+	f("GuildAuditLogResponse", AuditLog{Entries: List[AuditNote]{{ID: sampleID, Action: AuditInviteCreate, Actor: sampleID}, {
+		ID: sampleID, Action: AuditOverwriteUpdate, Actor: sampleID, Target: sampleID, Reason: "r", Options: map[string]string{"id": "1"},
+		Changes: []AuditChange{{Key: "allow", New: json.RawMessage(`"8"`)}},
+	}}, Users: List[User]{sampleUser()}})
 	f("GuildResponse", NewGuild(sampleID, "guild", sampleID))
 	f("GuildResponse", sampleGuild())
 	counted := sampleGuild()

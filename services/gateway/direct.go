@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/wire"
@@ -26,21 +25,21 @@ func (s *Service) privates(ctx context.Context, r *record) ([]wire.PrivateChanne
 	return s.deps.Roster.Privates(ctx, r.user, directs)
 }
 
-// address gives each recipient of a direct channel an event of their own. Whom an entry reaches stands in it, so a view has nothing to say
+// address gives each recipient of a direct channel an event of their own, with the intent that counts there. Whom an entry reaches stands in it, so a view has nothing to say
 // about direct channels, and what was sent to somebody who is not in a group any more is theirs all the same.
-func address(e bus.Entry, events ...*hub.Event) []*hub.Event {
-	if len(e.To) == 0 {
+func address(intent wire.Intents, to []id.ID, events ...*hub.Event) []*hub.Event {
+	if len(to) == 0 {
 		return events
 	}
-	out := make([]*hub.Event, 0, len(events)*len(e.To))
+	out := make([]*hub.Event, 0, len(events)*len(to))
 	for _, ev := range events {
 		if ev.User != 0 {
 			out = append(out, ev)
 			continue
 		}
-		for _, user := range e.To {
+		for _, user := range to {
 			one := *ev
-			one.User, one.Intents = user, wire.Events[e.Type].DirectIntent
+			one.User, one.Intents = user, intent
 			out = append(out, &one)
 		}
 	}
@@ -75,5 +74,5 @@ func expandTyping(t wire.TypingSignal) []*hub.Event {
 	ev := hub.Event{
 		Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: encode(t.TypingStart),
 	}
-	return address(bus.Entry{Type: wire.TypingStarted, To: t.To}, &ev)
+	return address(wire.IntentDirectMessageTyping, t.To, &ev)
 }

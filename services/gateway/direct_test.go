@@ -106,7 +106,7 @@ func TestDirect_ReadyHasThoseThatAreNotClosed(t *testing.T) {
 	f(owner, crowd)
 	last := b.write(alice, dm, "hi", nil, alice, bob)
 	for _, u := range []id.ID{alice, bob} {
-		if c := f(u, dm, crowd)[0]; c.LastMessageID != last || c.Group != nil || len(c.Recipients) != 1 {
+		if c := f(u, dm, crowd)[0]; c.LastMessageID != last || c.Name.Set || len(c.Recipients) != 1 {
 			t.Errorf("got %+v", c)
 		}
 	}
@@ -161,7 +161,7 @@ func TestDirect_ReachesWhoIsInItAndNobodyElse(t *testing.T) {
 	b.direct(wire.DirectChangedPayload{Direct: groupOf(alice, bob, owner), Came: []id.ID{owner}})
 	a.dispatch("CHANNEL_CREATE")
 	a.dispatch("CHANNEL_UPDATE").into(t, &c)
-	if c.ID != crowd || len(c.Recipients) != 2 || c.Group == nil || c.OwnerID != alice {
+	if c.ID != crowd || len(c.Recipients) != 2 || !c.Name.Null || c.OwnerID != alice {
 		t.Errorf("got %+v", c)
 	}
 	o.dispatch("CHANNEL_CREATE")

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -17,11 +18,32 @@ import (
 // there are, and in which order, does not depend on it: on every gateway the events of an entry are the same, watched or not, so
 // that a session which began elsewhere can be counted off here.
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
-	events, err := expandOne(e, guild)
-	return address(e, events...), err
+	events, err := expandPayload(e, guild)
+	if err != nil {
+		return nil, err
+	}
+	audit, err := expandAudit(e)
+	return append(address(wire.Events[e.Type].DirectIntent, e.To, events...), audit...), err
 }
 
-func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
+// expandAudit tells those who may see the audit log what an entry brings into it.
+func expandAudit(e bus.Entry) ([]*hub.Event, error) {
+	if e.Guild == 0 || e.Type == wire.MessageSent || e.Type == wire.MessageUpdated || !bytes.Contains(e.Body, []byte(`"audit":`)) {
+		return nil, nil
+	}
+	notes, err := wire.AuditOf(e.Body, bus.MessageID(e.Pos))
+	if err != nil {
+		return nil, fmt.Errorf("audit notes of %s: %w", e.Type, err)
+	}
+	events := make([]*hub.Event, len(notes))
+	for i, n := range notes {
+		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
+		events[i].Channel = e.Guild
+	}
+	return events, nil
+}
+
+func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
@@ -57,11 +79,7 @@ func expandOne(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What is the last message by now, the entry does not know; a null would make clients forget what they do.
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, struct {
-			wire.Channel
-			LastMessageID *id.ID `json:"last_message_id,omitempty"`
-		}{Channel: p.Channel})
+		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: p.Channel})
 		ev.Channel = p.Channel.ID
 		return []*hub.Event{ev}, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:

@@ -157,7 +157,7 @@ func TestDM_IsClosedForOneUntilSomebodyWrites(t *testing.T) {
 	shows(bob, false) // nobody has said anything to him
 	first := b.say(alice, dm)
 	shows(bob, true)
-	if c := get[wire.PrivateChannel](b, 200, bob, "GET", path("/channels/%s", dm), ""); c.LastMessageID != first || c.Group != nil {
+	if c := get[wire.PrivateChannel](b, 200, bob, "GET", path("/channels/%s", dm), ""); c.LastMessageID != first || c.Name.Set || c.OwnerID != 0 {
 		t.Errorf("got %+v", c)
 	}
 	b.want(200, bob, "DELETE", path("/channels/%s", dm), "")
@@ -186,7 +186,7 @@ func TestGroup_Life(t *testing.T) {
 	t.Parallel()
 	b, _ := directs(t)
 	g := b.group(alice, bob, mod)
-	if g.Type != wire.ChannelGroupDM || g.Group == nil || g.OwnerID != alice || !slices.Equal(recipientsOf(g), []id.ID{mod, bob}) {
+	if g.Type != wire.ChannelGroupDM || !g.Name.Null || !g.Icon.Null || g.OwnerID != alice || !slices.Equal(recipientsOf(g), []id.ID{mod, bob}) {
 		t.Fatalf("got %+v", g)
 	}
 	if got := b.listed(bob); !slices.Equal(got, []id.ID{g.ID}) {
@@ -196,10 +196,10 @@ func TestGroup_Life(t *testing.T) {
 		t.Error("two groups of the same people are one")
 	}
 	named := get[wire.PrivateChannel](b, 200, bob, "PATCH", path("/channels/%s", g.ID), `{"name":"ours"}`)
-	if named.Name == nil || *named.Name != "ours" || !slices.Equal(recipientsOf(named), []id.ID{mod, alice}) {
+	if named.Name.Value != "ours" || !slices.Equal(recipientsOf(named), []id.ID{mod, alice}) {
 		t.Errorf("got %+v", named)
 	}
-	if c := get[wire.PrivateChannel](b, 200, bob, "PATCH", path("/channels/%s", g.ID), `{"name":null}`); c.Name != nil {
+	if c := get[wire.PrivateChannel](b, 200, bob, "PATCH", path("/channels/%s", g.ID), `{"name":null}`); !c.Name.Null {
 		t.Errorf("got %+v", c)
 	}
 	b.want(204, bob, "PUT", path("/channels/%s/recipients/%s", g.ID, admin), "")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -143,6 +144,12 @@ func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) 
 // ask sends a request; body is JSON text, "" for none. It may be called by any goroutine.
 func (b *bundle) ask(as id.ID, method, path, body string) answer {
 	b.t.Helper()
+	return b.because("", as, method, path, body)
+}
+
+// because is ask with a reason for the audit log.
+func (b *bundle) because(reason string, as id.ID, method, path, body string) answer {
+	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(body))
 	if err != nil {
 		b.t.Error(err)
@@ -150,6 +157,9 @@ func (b *bundle) ask(as id.ID, method, path, body string) answer {
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if reason != "" {
+		r.Header.Set("X-Audit-Log-Reason", url.PathEscape(reason))
 	}
 	if as == robot {
 		r.Header.Set("Authorization", "Bot "+as.String())

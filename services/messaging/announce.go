@@ -147,6 +147,7 @@ func (s *Service) composeAnnouncement(ctx context.Context, a announcement) (*bus
 	}
 	payload, err := encode(wire.MessageSentPayload{
 		Message: raw, Author: roster.UserJSON(faces[a.author]), Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Pings: userIDs(body.Mentions),
 	})
 	return &bus.Post{
 		Entry: entryOf(wire.MessageSent, grant, a.author, payload), Fence: grant.Version, Nonce: "a:" + a.at.String(), NonceTTL: announceTTL,

@@ -73,8 +73,12 @@ func (s *Service) ack(ctx context.Context, user, channel, message id.ID) (wire.A
 	}
 	ack := wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
 	few, err := s.audience.isSmall(ctx, grant)
-	if few {
-		ack.GuildID, ack.To = grant.Guild.ID, grant.To()
+	switch {
+	case !few:
+	case grant.Direct != nil:
+		ack.To = grant.Direct.Others(user)
+	default:
+		ack.GuildID = grant.Guild.ID
 	}
 	return ack, err
 }
@@ -120,6 +124,9 @@ func (s *Service) listReceipts(c *rest.Call, in wire.ListReceipts) ([]wire.Recei
 
 // seeing are those receipts whose users see the channel now.
 func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wire.Receipt) ([]wire.Receipt, error) {
+	if grant.Direct != nil {
+		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
+	}
 	users := make([]id.ID, len(receipts))
 	for i, r := range receipts {
 		users[i] = r.UserID

@@ -127,7 +127,9 @@ type batch struct {
 }
 
 // isEmpty says that there is nothing to store.
-func (b *batch) isEmpty() bool { return len(b.rows)+len(b.order) == 0 && b.reads.IsEmpty() }
+func (b *batch) isEmpty() bool {
+	return len(b.rows)+len(b.order)+len(b.announced) == 0 && b.reads.IsEmpty()
+}
 
 // fold works through entries in their order.
 func fold(entries []bus.Entry) (*batch, error) {

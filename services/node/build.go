@@ -228,4 +228,5 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 	n.houses.Add(Gateway, service)
 	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
+	n.rest.Describe()
 }
