@@ -73,8 +73,12 @@ func (s *Service) ack(ctx context.Context, user, channel, message id.ID) (wire.A
 	}
 	ack := wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
 	few, err := s.audience.isSmall(ctx, grant)
-	if few {
-		ack.GuildID, ack.To = grant.Guild.ID, grant.To()
+	switch {
+	case !few:
+	case grant.Direct != nil:
+		ack.To = grant.Direct.Others(user)
+	default:
+		ack.GuildID = grant.Guild.ID
 	}
 	return ack, err
 }
