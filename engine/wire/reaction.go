@@ -20,7 +20,7 @@ type ReactionCounts struct {
 
 // Emoji is an emoji in a reaction: without an id its name is the character itself.
 type Emoji struct {
-	ID   id.ID  `json:"id"`
+	ID   *id.ID `json:"id"`
 	Name string `json:"name"`
 }
 
