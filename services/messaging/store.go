@@ -232,6 +232,9 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(deleteReactions, groupName, shard, epoch, ids)
 		queue.Queue(deletePins, groupName, shard, epoch, channels, ids)
 	}
+	if len(b.purges) > 0 {
+		queuePurges(queue, epoch, b.purges)
+	}
 	if c := b.creates(); len(c.id) > 0 {
 		queue.Queue(insert, groupName, shard, epoch,
 			c.channel, c.id, c.guild, c.author, c.kind, c.content, c.body, c.edit).Exec(count(&w.inserted))

@@ -39,6 +39,7 @@ type writer struct {
 	lease   time.Duration   // how long who leads may stand still
 	hear    chan<- struct{} // is told when there are system messages to be said
 	held    *lead           // nil: this process does not lead
+	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -86,6 +87,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
 	done.count()
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -141,6 +148,7 @@ type batch struct {
 	reads     *reads.Fold
 	first     bus.Position // of the entries
 	last      bus.Position
+	purges    []purge
 }
 
 // fold works through entries in their order.
@@ -169,6 +177,10 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.pin(e)
 		case wire.MemberJoined, wire.DirectChanged:
 			b.announced = append(b.announced, announcementsOf(e)...)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
