@@ -29,7 +29,7 @@ type Event struct {
 	Guild, Channel id.ID
 	// Beside is another channel that the session must see, for what is about a channel and not in it; 0 for none.
 	Beside id.ID
-	// User is the only one to get it; 0 for everybody.
+	// User is the only one to get it; 0 for everybody in the guild. What is in no guild has one.
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID

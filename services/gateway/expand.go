@@ -23,7 +23,7 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		return nil, err
 	}
 	audit, err := expandAudit(e)
-	return append(events, audit...), err
+	return append(address(wire.Events[e.Type].DirectIntent, e.To, events...), audit...), err
 }
 
 // expandAudit tells those who may see the audit log what an entry brings into it.
@@ -47,12 +47,22 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.DirectChanged:
+		p, err := payload[wire.DirectChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return expandDirect(p), nil
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
 			return nil, err
 		}
 		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+	case wire.MessagesRead:
+		return expandAcks(e)
+	case wire.SettingsUpdated:
+		return []*hub.Event{{Name: "USER_GUILD_SETTINGS_UPDATE", User: e.User, Body: e.Body}}, nil
 	}
 	switch e.Type {
 	case wire.ServerUpdated:
@@ -71,7 +81,7 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		}
 		var events []*hub.Event
 		for _, c := range append([]wire.Channel{p.Channel}, p.Others...) {
-			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, c)
+			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: c})
 			ev.Channel = c.ID
 			events = append(events, ev)
 		}
@@ -111,13 +121,6 @@ func guildEvent(e bus.Entry, name string, intent wire.Intents, body any) *hub.Ev
 
 func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 	ev := &hub.Event{Intents: wire.IntentGuildMessages, Guild: e.Guild, Channel: e.Channel}
-	if e.Guild == 0 {
-		// Direct channels have their recipients in the topic; without one there is nobody to tell.
-		if e.User == 0 {
-			return nil, nil
-		}
-		ev.Intents, ev.Channel, ev.User = wire.IntentDirectMessages, 0, e.User
-	}
 	switch e.Type {
 	case wire.MessageSent:
 		p, err := payload[wire.MessageSentPayload](e)
@@ -125,9 +128,13 @@ func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 			return nil, err
 		}
 		ev.Name = "MESSAGE_CREATE"
-		return fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
+		events, err := fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
 			Message: p.Message, Author: p.Author, Member: p.Member, ChannelType: p.ChannelType, Mentions: p.Mentions,
 		})
+		if p.Reopens != nil {
+			events = append(expandDirect(p.Reopens), events...)
+		}
+		return events, err
 	case wire.MessageUpdated:
 		p, err := payload[wire.MessageUpdatedPayload](e)
 		if err != nil {
@@ -172,6 +179,21 @@ func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]
 		return append(ev.Body[:head:head], rest[1:]...)
 	})
 	return []*hub.Event{ev}, nil
+}
+
+// expandAcks gives each user's part of an entry of many acks to that user alone.
+func expandAcks(e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.MessageReadPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]*hub.Event, len(p.Acks))
+	for i, a := range p.Acks {
+		events[i] = &hub.Event{Name: "MESSAGE_ACK", User: a.UserID, Body: encode(wire.MessageAck{
+			ChannelID: a.ChannelID, MessageID: a.MessageID, Version: int64(e.Pos.Ms),
+		})}
+	}
+	return events, nil
 }
 
 func expandRole(e bus.Entry) ([]*hub.Event, error) {

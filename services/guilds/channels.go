@@ -36,12 +36,16 @@ func (s *Service) listChannels(c *rest.Call, _ rest.None) ([]wire.Channel, error
 	return out, nil
 }
 
-func (s *Service) getChannel(c *rest.Call, _ rest.None) (wire.Channel, error) {
+func (s *Service) getChannel(c *rest.Call, _ rest.None) (out wire.AnyChannel, err error) {
 	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel)
 	if err != nil {
-		return wire.Channel{}, err
+		return out, err
 	}
-	return *grant.Channel, nil
+	if grant.Direct != nil {
+		private, err := s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
+		return wire.AnyChannel{Private: &private}, err
+	}
+	return wire.AnyChannel{Guild: grant.Channel}, nil
 }
 
 func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.Channel, err error) {
@@ -140,7 +144,13 @@ func lastPosition(g *roster.Guild, ch *wire.Channel) int {
 	return last
 }
 
-func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.Channel, err error) {
+func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.renameDirect(c, in)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error) {
 		if in.Type != nil && *in.Type != ch.Type {
 			return event{}, fault.Invalid(fault.Field{Path: "type", Code: fault.FieldChoices, Message: "The channel cannot become one of this type."})
@@ -163,12 +173,12 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.C
 		out = ch
 		return w.update(ctx, ch)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
 // edit sets what a body says of a channel alone, as far as its type has it.
 func edit(ch *wire.Channel, in wire.UpdateChannel) {
-	set(&ch.Name, in.Name)
+	set(&ch.Name, in.Name.Ptr())
 	set(&ch.Position, in.Position)
 	if ch.Type != wire.ChannelCategory {
 		set(&ch.NSFW, in.NSFW)
@@ -186,7 +196,13 @@ func edit(ch *wire.Channel, in wire.UpdateChannel) {
 	}
 }
 
-func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, err error) {
+func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.closeDirect(c)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
@@ -197,7 +213,7 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, er
 		e.audit = []note{deleted}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
 // seenByAll says whether there is nobody in the guild who may not know of a channel.
@@ -206,13 +222,19 @@ func (w *change) seenByAll(ch wire.Channel) bool {
 	return w.guild.Roles[w.guild.ID].Permissions.Has(perm.ViewChannel) && !slices.ContainsFunc(ch.PermissionOverwrites, hides)
 }
 
-// changeChannel is change for the channel in the path, in which the actor needs need. do gets a copy of the channel and
+// changeChannel is change for the channel of a guild in the path, in which the actor needs need. do gets a copy of the channel and
 // what the actor may do there; the channel's lists are shared with the snapshot and must be replaced, not written.
 func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error)) error {
 	channel := c.ID("channel")
 	guild, err := s.roster.GuildOf(c.Context(), channel)
 	if err != nil {
 		return err
+	}
+	if guild == 0 {
+		if _, err := s.roster.Can(c.Context(), c.User(), channel, 0); err != nil {
+			return err
+		}
+		return fault.New(fault.NotOnDM)
 	}
 	return s.change(c, scope{guild: guild, missing: fault.UnknownChannel, users: users}, func(ctx context.Context, w *change) (event, error) {
 		ch, own, err := w.mayIn(channel, need)

@@ -261,6 +261,12 @@ func path(format string, ids ...id.ID) string {
 // entries are those of a guild, in the order of the log, as soon as there are n of them.
 func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 	b.t.Helper()
+	return b.matching(n, func(e bus.Entry) bool { return e.Guild == g })
+}
+
+// matching are the entries that match, in the order of the log, as soon as there are n of them.
+func (b *bundle) matching(n int, match func(bus.Entry) bool) []bus.Entry {
+	b.t.Helper()
 	var mu sync.Mutex
 	var out []bus.Entry
 	enough := make(chan struct{})
@@ -269,7 +275,7 @@ func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, e := range entries {
-			if e.Guild != g {
+			if !match(e) {
 				continue
 			}
 			if out = append(out, e); len(out) == n {

@@ -52,9 +52,14 @@ func (s store) guildsOf(ctx context.Context, user id.ID) ([]id.ID, error) {
 	return s.ids(ctx, "read the guilds of a user", selectGuildsOfSQL, number(user))
 }
 
-const selectMemberUsersSQL = `SELECT DISTINCT user_id FROM members WHERE user_id > $1 ORDER BY user_id LIMIT $2`
+const selectMemberUsersSQL = `
+SELECT user_id FROM (
+    (SELECT DISTINCT user_id FROM members WHERE user_id > $1 ORDER BY user_id LIMIT $2)
+    UNION
+    (SELECT DISTINCT u FROM directs, unnest(recipients) AS u WHERE pair IS NULL AND u > $1 ORDER BY u LIMIT $2)
+) AS users (user_id) ORDER BY user_id LIMIT $2`
 
-// memberUsers is a page of all who are in any guild, by rising id, behind after.
+// memberUsers is a page of all who are in any guild or group, by rising id, behind after.
 func (s store) memberUsers(ctx context.Context, after id.ID, limit int) ([]id.ID, error) {
 	return s.ids(ctx, "read members", selectMemberUsersSQL, number(after), limit)
 }

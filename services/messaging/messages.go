@@ -73,6 +73,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err := mustText(grant.Channel); err != nil {
 		return nil, err
 	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
+		return nil, err
+	}
 	author, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return nil, err
@@ -152,12 +155,17 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err
@@ -211,7 +219,7 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
 // editMessage changes what the author wrote.
@@ -259,6 +267,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	if !body.Type.Written() {
+		return nil, fault.New(fault.SystemMessage)
 	}
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
@@ -309,7 +320,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wi
 		return nil, err
 	}
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
 	if err != nil {
 		return nil, err
 	}
@@ -349,6 +360,13 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
+	}
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
 	if m.author == c.User() {
 		return s.publishDelete(ctx, grant, c.User(), nil, m.id)
 	}
@@ -359,6 +377,17 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	note := wire.AuditNote{Action: wire.AuditMessageDelete, Actor: c.User(), Target: m.author, Reason: c.Reason(),
 		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "count": "1"}}
 	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.
