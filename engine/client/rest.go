@@ -480,3 +480,24 @@ func (c *Client) DeleteMessages(ctx context.Context, channel id.ID, messages []i
 func (c *Client) Typing(ctx context.Context, channel id.ID) error {
 	return c.do(ctx, call{method: http.MethodPost, path: at("/channels/%d/typing", channel)}, nil)
 }
+
+// Ack says that everything up to a message has been read.
+func (c *Client) Ack(ctx context.Context, channel, message id.ID, in wire.AckMessage) error {
+	_, err := post[wire.Acked](ctx, c, at("/channels/%s/messages/%s/ack", channel, message), in)
+	return err
+}
+
+// AckBulk is Ack for several channels, all or none.
+func (c *Client) AckBulk(ctx context.Context, states []wire.BulkAckState) error {
+	return c.do(ctx, call{method: http.MethodPost, path: "/read-states/ack-bulk", in: wire.BulkAck{ReadStates: states}}, nil)
+}
+
+// Receipts are those who have read a message.
+func (c *Client) Receipts(ctx context.Context, channel, message id.ID) ([]wire.Receipt, error) {
+	return get[[]wire.Receipt](ctx, c, at("/channels/%s/messages/%s/receipts", channel, message))
+}
+
+// UpdateGuildSettings changes how one wants to hear of a guild.
+func (c *Client) UpdateGuildSettings(ctx context.Context, guild id.ID, in wire.UpdateGuildSettings) (wire.GuildSettings, error) {
+	return patch[wire.GuildSettings](ctx, c, at("/users/@me/guilds/%s/settings", guild), in)
+}

@@ -190,6 +190,7 @@ type MessageSentPayload struct {
 	Reopens *DirectChangedPayload `json:"reopens,omitempty"`
 	// Pings are the users and roles that it mentions, and the guild's id when it is for everyone. It stands last: see package reads.
 	Pings []id.ID `json:"pings,omitempty"`
+	// Pings are whom it counts as a mention for: users, roles, and the guild's id when it is for everyone. It stands last: see package reads.
 }
 
 // MessageUpdatedPayload is the body of MESSAGE_UPDATED: the whole message as it is now.

@@ -140,13 +140,11 @@ type MyGuild struct {
 	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
-// CreateGuild is the body of POST /guilds. The id of the system channel is the client's own for one of the channels in the body; without
-// one it is the first text channel.
+// CreateGuild is the body of POST /guilds.
 type CreateGuild struct {
 	Name               string           `json:"name" validate:"required,min=2,max=100,nonul"`
-	Icon               Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
-	SystemChannelID    id.ID            `json:"system_channel_id,omitempty"` // none is the first text channel
 	SystemChannelFlags int              `json:"system_channel_flags,omitempty" validate:"min=0,max=2147483647"`
+	Icon               Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
 }
 
 // UpdateGuild is the body of PATCH /guilds/{guild}.

@@ -84,6 +84,9 @@ func TestCreateGuild_FollowsATemplate(t *testing.T) {
 		full.DefaultMessageNotifications != 1 || full.ExplicitContentFilter != 2 {
 		t.Errorf("guild %+v", full)
 	}
+	if none := get[wire.Guild](b, 201, owner, "POST", "/guilds", `{"name":"house","system_channel_id":null}`); none.SystemChannelID != 0 {
+		t.Errorf("guild %+v", none)
+	}
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","system_channel_id":"7"}`)
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","afk_channel_id":"1","channels":[{"id":1,"name":"a"}]}`)
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","afk_timeout":61}`)
@@ -106,7 +109,7 @@ func TestCreateGuild_SaysWhereItIsToldWhoJoins(t *testing.T) {
 		}
 	}
 	f(``, "first", 0)
-	f(`,"system_channel_id":null,"system_channel_flags":1`, "first", 1)
+	f(`,"system_channel_id":null,"system_channel_flags":1`, "", 1)
 	f(`,"system_channel_id":"3"`, "second", 0)
 	for _, bad := range []string{`,"system_channel_id":"1"`, `,"system_channel_id":"4"`, `,"system_channel_flags":-1`, `,"system_channel_flags":"x"`} {
 		b.want(50035, owner, "POST", "/guilds", `{"name":"house",`+channels+bad+`}`)

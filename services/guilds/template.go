@@ -19,11 +19,12 @@ type createGuild struct {
 	Channels []newChannel `json:"channels,omitempty" validate:"max=500,dive"`
 	Roles    []newRole    `json:"roles,omitempty" validate:"max=250,dive"`
 
-	AFKChannelID                id.ID `json:"afk_channel_id,omitempty"`
-	AFKTimeout                  *int  `json:"afk_timeout,omitempty" validate:"omitnil,oneof=60 300 900 1800 3600"`
-	VerificationLevel           *int  `json:"verification_level,omitempty" validate:"omitnil,min=0,max=4"`
-	DefaultMessageNotifications *int  `json:"default_message_notifications,omitempty" validate:"omitnil,min=0,max=1"`
-	ExplicitContentFilter       *int  `json:"explicit_content_filter,omitempty" validate:"omitnil,min=0,max=2"`
+	SystemChannelID             wire.Optional[id.ID] `json:"system_channel_id,omitzero"` // absent is the first text channel
+	AFKChannelID                id.ID                `json:"afk_channel_id,omitempty"`
+	AFKTimeout                  *int                 `json:"afk_timeout,omitempty" validate:"omitnil,oneof=60 300 900 1800 3600"`
+	VerificationLevel           *int                 `json:"verification_level,omitempty" validate:"omitnil,min=0,max=4"`
+	DefaultMessageNotifications *int                 `json:"default_message_notifications,omitempty" validate:"omitnil,min=0,max=1"`
+	ExplicitContentFilter       *int                 `json:"explicit_content_filter,omitempty" validate:"omitnil,min=0,max=2"`
 }
 
 type newChannel struct {
@@ -85,13 +86,14 @@ func (in createGuild) settle(out *wire.ServerCreatedPayload) error {
 	if in.AFKChannelID != 0 {
 		pick(&g.AFKChannelID, "afk_channel_id", in.AFKChannelID, wire.ChannelVoice)
 	}
-	if in.SystemChannelID != 0 {
-		pick(&g.SystemChannelID, "system_channel_id", in.SystemChannelID, wire.ChannelText)
-	} else if first := slices.IndexFunc(out.Channels, func(ch wire.Channel) bool { return ch.Type == wire.ChannelText }); first >= 0 {
-		g.SystemChannelID = out.Channels[first].ID
+	if in.SystemChannelID.Value != 0 {
+		pick(&g.SystemChannelID, "system_channel_id", in.SystemChannelID.Value, wire.ChannelText)
 	}
 	if wrong != nil {
 		return fault.Invalid(wrong...)
+	}
+	if first := slices.IndexFunc(out.Channels, func(ch wire.Channel) bool { return ch.Type == wire.ChannelText }); first >= 0 && !in.SystemChannelID.Set {
+		g.SystemChannelID = out.Channels[first].ID
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func TestService_StartsAndStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	lifetest.Stress(t, func() life.Service {
-		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.svc.reads, Pool: b.pool})
+		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.reads, Pool: b.pool})
 	})
 }
 

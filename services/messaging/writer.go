@@ -126,12 +126,12 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	purges  []purge
 	// announced are the system messages that follow from the entries.
 	announced []announcement
 	reads     *reads.Fold
 	first     bus.Position // of the entries
 	last      bus.Position
+	purges    []purge
 }
 
 // isEmpty says that there is nothing to store.
