@@ -81,8 +81,8 @@ type CreateChannel struct {
 	PermissionOverwrites []ChannelOverwrite `json:"permission_overwrites,omitempty" validate:"max=100,dive"`
 }
 
-// UpdateChannel is the body of PATCH /channels/{channel}. Of a direct channel only the name counts, and only there may it be taken away.
-// UpdateChannel is the body of PATCH /channels/{channel}. Type is what it is already: no kind of channel here becomes another.
+// UpdateChannel is the body of PATCH /channels/{channel}. Of a direct channel only the name counts, and only there may it be taken away. Type is
+// what it is already: no kind of channel here becomes another.
 type UpdateChannel struct {
 	Name                 Optional[string]    `json:"name,omitzero" validate:"omitnil,min=1,max=100,nonul"`
 	Type                 *ChannelType        `json:"type,omitempty"`

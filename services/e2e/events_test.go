@@ -165,6 +165,11 @@ func (c *court) deeds() map[string]deed {
 			c.must(t, err)
 			return text
 		})
+		on("GUILD_AUDIT_LOG_ENTRY_CREATE", place, func(t *testing.T) string {
+			in, err := owner.CreateInvite(t.Context(), channel, wire.CreateInvite{Unique: new(true)})
+			c.must(t, err)
+			return in.Code
+		})
 		on("MESSAGE_DELETE", place, func(t *testing.T) string {
 			m := owner.say(t, channel, secret+"gone").ID
 			c.must(t, owner.DeleteMessage(t.Context(), channel, m))

@@ -194,8 +194,8 @@ func (s *Service) Start(ctx context.Context) error {
 		s.loops.Go("messaging prune", s.pruneLoop)
 		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
-		s.loops.Go("messaging acks", s.acks.run)
 		s.loops.Go("messaging purges", s.purgeLoop)
+		s.loops.Go("messaging acks", s.acks.run)
 		return nil
 	})
 }

@@ -38,8 +38,8 @@ type writer struct {
 	timeout time.Duration   // of a batch
 	lease   time.Duration   // how long who leads may stand still
 	hear    chan<- struct{} // is told when there are system messages to be said
+	purges  chan struct{}   // is told when there is something to purge
 	held    *lead           // nil: this process does not lead
-	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -175,12 +175,12 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.react(e)
 		case wire.PinsUpdated:
 			err = b.pin(e)
-		case wire.MemberJoined, wire.DirectChanged:
-			b.announced = append(b.announced, announcementsOf(e)...)
 		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
 			var purges []purge
 			purges, err = purgesOf(e)
 			b.purges = append(b.purges, purges...)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
@@ -288,7 +288,7 @@ func (b *batch) pin(e bus.Entry) error {
 
 // isEmpty says that there is nothing to store.
 func (b *batch) isEmpty() bool {
-	return len(b.rows)+len(b.order)+len(b.announced)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.purges)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
 }
 
 // rowOf reads what of a payload is stored.
