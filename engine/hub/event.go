@@ -31,6 +31,8 @@ type Event struct {
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID
+	// Everywhere is what is about no guild and goes to all shards of its user; the rest goes to the first one.
+	Everywhere bool
 	// Author and Mentions are the users who may read the content without the intent.
 	Author   id.ID
 	Mentions []id.ID

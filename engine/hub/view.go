@@ -48,7 +48,9 @@ type View struct {
 	Bot  bool
 	// Intents that the session asked for; users who asked for none have all.
 	Intents wire.Intents
-	Guilds  map[id.ID]*Class
+	// Shard is which part of the user's guilds it is about; nil for all.
+	Shard  *wire.Shard
+	Guilds map[id.ID]*Class
 }
 
 // With is the view with another class in a guild; nil takes the guild away.
@@ -133,7 +135,7 @@ var errCut = errors.New("a view that is cut short")
 // on the same answer.
 func Visible(e *Event, v *View) bool {
 	if e.Guild == 0 {
-		return reaches(e, v.User) && wants(e, v.Intents)
+		return reaches(e, v.User) && wants(e, v.Intents) && (e.Everywhere || v.Shard.Direct())
 	}
 	c, in := v.Guilds[e.Guild]
 	return in && reaches(e, v.User) && shows(e, c, v.Intents)

@@ -414,6 +414,61 @@ func (r *Roster) Members(ctx context.Context, g *Guild, after id.ID, limit int) 
 	return out, nil
 }
 
+// MemberIDs are the ids of all members of a guild, in rising order: 8 bytes each, to page through with MembersByID.
+func (r *Roster) MemberIDs(ctx context.Context, guild id.ID) ([]id.ID, error) {
+	_, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HKEYS", Key: membersKey(guild)}})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := parts[0].ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("members of guild %s: %w", guild, err)
+	}
+	ids := make([]id.ID, len(raw))
+	for i, v := range raw {
+		s, err := v.ToString()
+		if err == nil {
+			ids[i], err = id.Parse(s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("members of guild %s: %w", guild, err)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// MembersByID are those of some users, at most wire.MembersPageMax, who are members of a guild, and those who are not; both in the order asked for.
+func (r *Roster) MembersByID(ctx context.Context, g *Guild, ids []id.ID) (members []wire.Member, missing []id.ID, err error) {
+	if len(ids) == 0 {
+		return nil, nil, nil
+	}
+	_, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HMGET", Key: membersKey(g.ID), Args: idStrings(ids)}})
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := parts[0].ToArray()
+	if err != nil {
+		return nil, nil, fmt.Errorf("members of guild %s: %w", g.ID, err)
+	}
+	users, err := r.Users(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, v := range raw {
+		if v.IsNil() {
+			missing = append(missing, ids[i])
+			continue
+		}
+		m, err := decodeMember(g, v)
+		if err != nil {
+			return nil, nil, err
+		}
+		members = append(members, m.Member(users[m.UserID]))
+	}
+	return members, missing, nil
+}
+
 func idStrings(ids []id.ID) []string {
 	out := make([]string, len(ids))
 	for i, v := range ids {

@@ -35,8 +35,8 @@ var (
 )
 
 const (
-	// largeDefault is when a guild is large for a client that does not say so; what clients say is between 50 and 250.
-	largeDefault, largeMin, largeMax = 50, 50, 250
+	// largeDefault is from how many members on a guild is large for a client that does not say so; what clients say is at most largeMax.
+	largeDefault, largeMax = 50, 250
 	// attachTries bounds how often a session is read again because the user's guilds changed meanwhile.
 	attachTries = 8
 	// looksMax is how many guilds are read at once for one session.
@@ -76,7 +76,8 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err := s.allowStart(ctx, who.User); err != nil {
 		return err
 	}
-	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
+	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}}
+	r.said = s.saidOf(presence.Said{Client: in.Properties.Client()}, in.Presence)
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 		return out, &session.CloseError{Code: wire.CloseBadIntents, Reason: "a bot has to say its intents"}
 	}
 	if in.LargeThreshold != nil {
-		out.large = min(max(*in.LargeThreshold, largeMin), largeMax)
+		out.large = *in.LargeThreshold
 	}
 	return out, nil
 }
@@ -151,7 +152,7 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard}
 }
 
 func (s *Service) painter(r *record) painter {
@@ -352,7 +353,7 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 		return look{}, fault.Unauthorized()
 	}
 	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}}
-	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.has(g) })
+	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.shard.Has(g) })
 	states := make([]roster.GuildState, len(user.Guilds))
 	var reads errgroup.Group
 	reads.SetLimit(looksMax)
@@ -374,11 +375,6 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 	return out, nil
 }
 
-// has says whether a guild belongs to the session's shard.
-func (s shape) has(guild id.ID) bool {
-	return s.shard == nil || int(uint64(guild)>>22%uint64(s.shard[1])) == s.shard[0]
-}
-
 // attach begins a session at the core's position, which is not before that of the look.
 func (c *core) attach(sub *session.Session, r *record, l look, paint painter, open func(arrival) (*session.Opening, error)) error {
 	c.mu.Lock()
@@ -391,8 +387,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at := arrival{
 		pos: c.pos, user: l.user.User, guilds: map[id.ID]sight{},
-		view: &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Guilds: map[id.ID]*hub.Class{}},
+		view: blind(r),
 	}
+	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
 		cp, err := c.settle(guild, state, r.user)
 		if err != nil {
@@ -543,48 +540,4 @@ func (s *Service) leave(r *record) {
 	} else {
 		s.saver.forgive(r)
 	}
-}
-
-// tellPresences notes up to when a session has been told presences, unless there are some from before that it has not been told yet.
-func (s *Service) tellPresences(r *record) {
-	if r.told {
-		r.presence = s.deps.Presence.Latest()
-	}
-}
-
-// statusOf is what a client shows as that says so; one that says nothing is online.
-func statusOf(said string) presence.Status {
-	if said == "" {
-		return presence.Online
-	}
-	return presence.Status(said)
-}
-
-// show brings to presence how a session shows, whatever has become of that meanwhile: a session may be resumed at the moment
-// when it is given up. What does not get through is repeated by presence itself.
-func (s *Service) show(ctx context.Context, r *record) {
-	for want := s.desk.shown(r); ; {
-		var err error
-		if want == "" {
-			err = s.deps.Presence.Remove(ctx, r.id)
-		} else {
-			err = s.deps.Presence.Set(ctx, r.user, r.id, want)
-		}
-		if err != nil && ctx.Err() == nil {
-			slog.Warn("presence is told later", "err", err)
-		}
-		now := s.desk.shown(r)
-		if now == want {
-			return
-		}
-		want = now
-	}
-}
-
-// Presence applies op 3.
-func (s *Service) Presence(ctx context.Context, sub *session.Session, status string) error {
-	if r := s.desk.say(sub, statusOf(status)); r != nil {
-		s.show(ctx, r)
-	}
-	return nil
 }

@@ -25,7 +25,7 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Everywhere: true, Body: encode(selfUser(p.User))}}, nil
 	}
 	switch e.Type {
 	case wire.ServerUpdated:

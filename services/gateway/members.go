@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"context"
+	"strings"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+const (
+	// nonceMax is how many bytes of a nonce are echoed; a longer one is ignored.
+	nonceMax = 32
+	// foundMax is how many members are found by id or by name.
+	foundMax = 100
+	// pagesAtOnce is how many pages of members are read and encoded at the same time, for all sessions: each is about 1 MB for a moment.
+	pagesAtOnce = 8
+)
+
+// Members answers op 8 with at least one chunk. Whoever asks for what it may not know gets no answer, as for what there is not: for a guild
+// that the session does not see, and for everybody without the intent for members.
+func (s *Service) Members(ctx context.Context, sub *session.Session, in wire.RequestMembers) error {
+	r := s.desk.of(sub)
+	if r == nil {
+		return nil
+	}
+	in.Presences = in.Presences && r.shape.intents.Has(wire.IntentGuildPresences)
+	if len(in.Nonce) > nonceMax {
+		in.Nonce = ""
+	}
+	query := ""
+	if in.Query != nil {
+		query = strings.ToLower(*in.Query)
+	}
+	for _, guild := range in.GuildID {
+		a := inquiry{s: s, sub: sub, guild: guild, in: in}
+		var err error
+		switch {
+		case in.UserIDs != nil:
+			err = a.byID(ctx, in.UserIDs[:min(len(in.UserIDs), foundMax)])
+		case query != "":
+			err = a.byName(ctx, query)
+		case r.shape.intents.Has(wire.IntentGuildMembers):
+			err = a.all(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inquiry is what a session wants to know of one guild.
+type inquiry struct {
+	s     *Service
+	sub   *session.Session
+	guild id.ID
+	in    wire.RequestMembers
+}
+
+func (q inquiry) byID(ctx context.Context, ids []id.ID) error {
+	_, err := q.chunk(ctx, 0, 1, func(ctx context.Context, g *roster.Guild) ([]wire.Member, []id.ID, error) {
+		return q.s.deps.Roster.MembersByID(ctx, g, ids)
+	})
+	return err
+}
+
+// all tells everybody, by rising id, of the ids as they are now. Who goes meanwhile is missing in a chunk, and who comes is told as that.
+func (q inquiry) all(ctx context.Context) error {
+	ids, err := q.ids(ctx)
+	if err != nil {
+		return err
+	}
+	if q.in.Limit > 0 {
+		ids = ids[:min(len(ids), q.in.Limit)]
+	}
+	count := max(1, (len(ids)+wire.MembersPageMax-1)/wire.MembersPageMax)
+	for i := range count {
+		page := ids[i*wire.MembersPageMax : min(len(ids), (i+1)*wire.MembersPageMax)]
+		told, err := q.chunk(ctx, i, count, func(ctx context.Context, g *roster.Guild) ([]wire.Member, []id.ID, error) {
+			members, _, err := q.s.deps.Roster.MembersByID(ctx, g, page)
+			return members, nil, err
+		})
+		if err != nil || !told {
+			return err
+		}
+	}
+	return nil
+}
+
+// byName tells those of whose names or nick one begins with a text in lower case. It looks through all pages until enough are found.
+func (q inquiry) byName(ctx context.Context, query string) error {
+	limit := q.in.Limit
+	if limit == 0 || limit > foundMax {
+		limit = foundMax
+	}
+	ids, err := q.ids(ctx)
+	if err != nil {
+		return err
+	}
+	var found []wire.Member
+	for len(ids) > 0 && len(found) < limit {
+		page := ids[:min(len(ids), wire.MembersPageMax)]
+		ids = ids[len(page):]
+		_, err := q.page(ctx, func(ctx context.Context, g *roster.Guild) error {
+			members, _, err := q.s.deps.Roster.MembersByID(ctx, g, page)
+			for _, m := range members {
+				if len(found) < limit && begins(m, query) {
+					found = append(found, m)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	_, err = q.chunk(ctx, 0, 1, func(context.Context, *roster.Guild) ([]wire.Member, []id.ID, error) { return found, nil, nil })
+	return err
+}
+
+// begins says whether a member may be called by a query.
+func begins(m wire.Member, query string) bool {
+	for _, name := range []*string{&m.User.Username, m.User.GlobalName, m.Nick} {
+		if name != nil && strings.HasPrefix(strings.ToLower(*name), query) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q inquiry) ids(ctx context.Context) (ids []id.ID, err error) {
+	_, err = q.page(ctx, func(ctx context.Context, g *roster.Guild) error {
+		ids, err = q.s.people.everybody(ctx, g)
+		return err
+	})
+	return ids, err
+}
+
+// page reads something of the guild as the session sees it by now, when it is its turn. It answers false when the session does not see the
+// guild any more.
+func (q inquiry) page(ctx context.Context, read func(ctx context.Context, g *roster.Guild) error) (sees bool, err error) {
+	select {
+	case q.s.pages <- struct{}{}:
+		defer func() { <-q.s.pages }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.s.cfg.StartTimeout)
+	defer cancel()
+	g, sees := q.s.core.sees(q.sub, q.guild)
+	if !sees {
+		return false, nil
+	}
+	return true, read(ctx, g)
+}
+
+// chunk sends one, and waits for a client that is slower than what it asked for. It answers false when there is nobody to tell.
+func (q inquiry) chunk(ctx context.Context, index, count int, find func(context.Context, *roster.Guild) ([]wire.Member, []id.ID, error)) (bool, error) {
+	var body []byte
+	sees, err := q.page(ctx, func(ctx context.Context, g *roster.Guild) error {
+		members, missing, err := find(ctx, g)
+		if err != nil {
+			return err
+		}
+		out := wire.MembersChunk{GuildID: q.guild, Members: members, ChunkIndex: index, ChunkCount: count, NotFound: missing, Nonce: q.in.Nonce}
+		if q.in.Presences {
+			shown, err := q.s.people.shown(ctx, members)
+			if err != nil {
+				return err
+			}
+			for _, m := range members {
+				if how, there := shown[m.User.ID]; there {
+					out.Presences = append(out.Presences, presenceOf(m.User.ID, q.guild, how))
+				}
+			}
+		}
+		body = encode(out)
+		return nil
+	})
+	if err != nil || !sees {
+		return false, err
+	}
+	return q.sub.Feed(ctx, "GUILD_MEMBERS_CHUNK", body), nil
+}
