@@ -156,13 +156,15 @@ func TestVisible_JudgesByGuildChannelIntentAndUser(t *testing.T) {
 	f("for the user", Event{User: 100}, true)
 	f("for somebody else", Event{User: 101}, false)
 	f("for the user, in a guild that is not seen", Event{User: 100, Guild: 2}, false)
+	f("for the user, about no guild", Event{User: 100, Everywhere: true}, true)
 	f("for all but the user", Event{Guild: 1, Except: 100}, false)
 	f("for all but somebody else", Event{Guild: 1, Except: 101}, true)
 }
 
 func TestEvent_HidesContent(t *testing.T) {
 	t.Parallel()
-	e := &Event{Guild: 1, Author: 100, Mentions: []id.ID{101}, Body: []byte("all"), Bare: func() []byte { return []byte("bare") }}
+	bare := func(user id.ID) []byte { return []byte("bare for " + user.String()) }
+	e := &Event{Guild: 1, Body: []byte("all"), Bare: bare}
 	f := func(user id.ID, have wire.Intents, want string) {
 		t.Helper()
 		if got := string(e.For(&View{User: user, Intents: have})); got != want {
@@ -170,10 +172,8 @@ func TestEvent_HidesContent(t *testing.T) {
 		}
 	}
 	f(102, wire.IntentMessageContent, "all")
-	f(102, wire.IntentGuildMessages, "bare")
-	f(100, wire.IntentGuildMessages, "all")
-	f(101, wire.IntentGuildMessages, "all")
-	direct := &Event{Body: []byte("all"), Bare: func() []byte { return []byte("bare") }}
+	f(102, wire.IntentGuildMessages, "bare for 102")
+	direct := &Event{Body: []byte("all"), Bare: bare}
 	if got := string(direct.For(&View{User: 102})); got != "all" {
 		t.Errorf("a direct message is %s", got)
 	}
