@@ -75,14 +75,19 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, command func(ct
 	switch {
 	case !isOutage(err):
 		done(nil)
-	case ctx.Err() != nil, began.UnixNano() <= b.failed.Load():
-		// The caller gave up, or a connection was lost with many commands on it, which are one failure together.
+	case ctx.Err() != nil || !b.fails(began):
 		done(errNoSign)
 	default:
-		b.failed.Store(time.Now().UnixNano())
 		done(err)
 	}
 	return err
+}
+
+// fails says whether a failed command that began then is a failure of its own: a connection that was lost with many commands on it is
+// one together.
+func (b *breaker) fails(began time.Time) bool {
+	last := b.failed.Load()
+	return last < began.UnixNano() && b.failed.CompareAndSwap(last, time.Now().UnixNano())
 }
 
 // isOutage says that Redis did not serve a command: no answer came, or one that everybody gets.

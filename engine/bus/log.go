@@ -398,15 +398,7 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 				break
 			}
 		}
-		err := l.config.Assured(ctx)
-		if err != nil {
-			return "", unavailable(name, err)
-		}
 		reply, err := l.try(ctx, name, keys, args)
-		if err == nil {
-			// Of a Redis that has just come back it must be known what it keeps before anybody is told that it has something.
-			err = l.config.Assured(ctx)
-		}
 		if err == nil {
 			return reply, nil
 		}
@@ -421,9 +413,22 @@ func (l *Log) call(ctx context.Context, name string, keys, args []string) (strin
 	return "", unavailable(name, last)
 }
 
+// errLacking: Redis is there, and who only reads from it can go on, but it does not keep what a 2xx promises.
+var errLacking = errors.New("the log lacks what is promised")
+
+// try runs a writing function once. Of a Redis that has just come back it must be known what it keeps before anybody is told that it
+// has something; so it is asked for in front and behind, and a Redis that hangs costs no more here than elsewhere.
 func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply string, err error) {
-	var lacking error // Redis is there, and who only reads from it can go on
+	var lacking error
 	err = l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) (err error) {
+		if lacking, err = l.assured(ctx); lacking != nil || err != nil {
+			return err
+		}
+		defer func() {
+			if lacking == nil && err == nil {
+				lacking, err = l.assured(ctx)
+			}
+		}()
 		cmd := l.redis.B().Fcall().Function(name).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		if l.config.Replicas == 0 {
 			reply, err = l.redis.Do(ctx, cmd).ToString()
@@ -436,11 +441,19 @@ func (l *Log) try(ctx context.Context, name string, keys, args []string) (reply 
 	})
 	switch {
 	case err == nil && lacking != nil:
-		err = lacking
+		err = fmt.Errorf("%w: %w", errLacking, lacking)
 	case reply == "!closed":
 		err = errClosed
 	}
 	return reply, err
+}
+
+// assured is why nothing can be promised at present, or that there was no answer in time.
+func (l *Log) assured(ctx context.Context) (lacking, err error) {
+	if err = l.config.Assured(ctx); err == nil || ctx.Err() != nil {
+		return nil, err
+	}
+	return err, nil
 }
 
 // block runs a blocking command on a connection of its own, which is closed when ctx ends: the client by itself heeds
@@ -467,7 +480,7 @@ func retriable(err error) bool {
 	}
 	reply, isReply := rueidis.IsRedisErr(err)
 	if !isReply {
-		return !errors.Is(err, errUnreplicated)
+		return !errors.Is(err, errLacking)
 	}
 	return reply.IsLoading() || strings.HasPrefix(reply.Error(), "BUSY ")
 }

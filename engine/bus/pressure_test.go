@@ -349,6 +349,34 @@ func TestBreaker_OpensAndClosesAgain(t *testing.T) {
 	}
 }
 
+// TestBreaker_OpensWhenRedisCannotBeChecked: who hangs while it is asked what it keeps is away as well; who answers that it keeps
+// too little is there.
+func TestBreaker_OpensWhenRedisCannotBeChecked(t *testing.T) {
+	t.Parallel()
+	var verdict error
+	b := setup(t, Config{CallTimeout: 10 * time.Millisecond, Assured: func(ctx context.Context) error {
+		if verdict != nil {
+			return verdict
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	verdict = errors.New("appendfsync is everysec")
+	for range 2 * breakerFailures {
+		if _, err := b.log.Publish(t.Context(), post(1, "a")); !errors.Is(err, verdict) {
+			t.Fatalf("got %v, want the verdict", err)
+		}
+	}
+	verdict = nil
+	var err error
+	for range 3 { // each tries up to four times
+		_, err = b.log.Publish(t.Context(), post(1, "a"))
+	}
+	if code, _ := status(err); !errors.Is(err, errAway) || code != 503 {
+		t.Errorf("got %v, want the breaker's 503", err)
+	}
+}
+
 func TestBreaker_CountsOnlySignsOfAnOutage(t *testing.T) {
 	t.Parallel()
 	b := newBreaker()

@@ -134,8 +134,8 @@ func (c *Client) UpdateMe(ctx context.Context, in wire.UpdateSelf) (wire.SelfUse
 }
 
 // DeleteMe deletes the client's own user.
-func (c *Client) DeleteMe(ctx context.Context, password string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: "/users/@me", in: wire.Password{Password: password}}, nil)
+func (c *Client) DeleteMe(ctx context.Context, in wire.DeleteSelf) error {
+	return c.do(ctx, call{method: http.MethodDelete, path: "/users/@me", in: in}, nil)
 }
 
 // User is somebody.

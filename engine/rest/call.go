@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -37,6 +38,7 @@ type Call struct {
 	userAgent  string
 	properties string
 	host       string
+	proxied    bool
 	reason     string
 
 	client  netip.Addr
@@ -101,11 +103,18 @@ func (c *Call) SuperProperties() string { return c.properties }
 // Host is the host that the client asked for, as it wrote it: not to be trusted.
 func (c *Call) Host() string { return c.host }
 
+// Proxied is whether the request says that it came by way of a proxy, whether one of ours or not.
+func (c *Call) Proxied() bool { return c.proxied }
+
+// proxyHeaders are what proxies add.
+var proxyHeaders = []string{fasthttp.HeaderXForwardedFor, fasthttp.HeaderXForwardedHost, fasthttp.HeaderXForwardedProto, fasthttp.HeaderForwarded, fasthttp.HeaderVia, "X-Real-IP"}
+
 // readHeaders copies what handlers may ask for.
 func (c *Call) readHeaders(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Request.Header
 	c.userAgent = string(h.UserAgent())
 	c.host = string(h.Host())
+	c.proxied = slices.ContainsFunc(proxyHeaders, func(name string) bool { return len(h.Peek(name)) > 0 })
 	if raw := h.Peek("X-Super-Properties"); len(raw) <= superPropertiesMax {
 		c.properties = string(raw)
 	}

@@ -120,6 +120,9 @@ func (s *Server) forward(c *Call, ctx *fasthttp.RequestCtx, up *Upstream) error 
 	req.SetRequestURI(uri)
 	req.UseHostHeader = true // the name that the client asked for; where the request goes is the pool's to know
 	req.Header.Set("X-Request-ID", c.requestID)
+	if c.proxied {
+		req.Header.Set(fasthttp.HeaderVia, "1.1 xcord") // where the client came from stands in the proof, but not by which way
+	}
 	req.Header.Set(proofHeader, s.deps.Signer.Sign(c.remoteAddr, c.requestID, time.Now().Add(proofLife)))
 	req.SetBodyRaw(ctx.PostBody())
 

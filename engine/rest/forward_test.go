@@ -143,7 +143,7 @@ func TestForward_PassesOnWhatIsMeantForTheOtherEnd(t *testing.T) {
 		"Forwarded", "for=6.6.6.6", "X-Request-Id", "forged", proofHeader, "forged", "X-Keep", "2", "Cookie", "c=3", "Upgrade", "h2c", "Expect", "")
 	r := <-got
 	for name, want := range map[string]string{
-		"X-Drop": "", "Te": "", "X-Forwarded-For": "", "Forwarded": "", "Upgrade": "", "Connection": "", "X-Keep": "2", "Cookie": "c=3",
+		"X-Drop": "", "Te": "", "X-Forwarded-For": "", "Forwarded": "", "Upgrade": "", "Connection": "", "X-Keep": "2", "Cookie": "c=3", "Via": "1.1 xcord",
 		"Authorization": "user", "Content-Type": "application/json", "Content-Length": "2", "X-Request-Id": a.header.Get("X-Request-Id"),
 	} {
 		if v := r.Header.Get(name); v != want || len(r.Header.Values(name)) > 1 {

@@ -89,6 +89,12 @@ type Password struct {
 	Password string `json:"password" validate:"required,max=128,nonul"`
 }
 
+// DeleteSelf is the body of DELETE /users/@me: the password, and a code where a second factor is on.
+type DeleteSelf struct {
+	Password string `json:"password" validate:"required,max=128,nonul"`
+	Code     string `json:"code,omitempty" validate:"max=32,nonul"`
+}
+
 // TOTPSecret is the answer to POST /users/@me/mfa/totp: what an authenticator is given. Nothing
 // is asked for at a login before POST /users/@me/mfa/totp/enable.
 type TOTPSecret struct {

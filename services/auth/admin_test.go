@@ -260,7 +260,7 @@ func TestRegistration_ByInviteOnly(t *testing.T) {
 func TestRegistration_LocalGoesByTheHost(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{Registration: RegistrationLocal})
-	f := func(host string, asksForInvite bool) {
+	f := func(host string, asksForInvite bool, headers ...string) {
 		t.Helper()
 		// Whether the name is taken by now does not matter: what counts is whether an invite is asked for.
 		body := strings.NewReader(`{"username":"ada","password":"correct horse battery"}`)
@@ -268,10 +268,17 @@ func TestRegistration_LocalGoesByTheHost(t *testing.T) {
 		b.must(err)
 		req.Host = host
 		req.Header.Set("Content-Type", "application/json")
+		for _, h := range headers {
+			req.Header.Set(h, "for=203.0.113.7")
+		}
 		got := b.do(req)
 		if asked := strings.Contains(string(got.body), `"invite"`); asked != asksForInvite {
-			t.Errorf("%s: %d %s", host, got.status, got.body)
+			t.Errorf("%s %s: %d %s", host, headers, got.status, got.body)
 		}
+	}
+	// A proxy on this host that nobody has named.
+	for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"} {
+		f("127.0.0.1:8080", true, h)
 	}
 	f("evil.example", true)
 	f("127.0.0.1.evil.example:8080", true)

@@ -21,7 +21,7 @@ const (
 
 // deleteSelf deletes an account: everything about the person, their applications and bots. What they wrote stays, as that of a
 // deleted user; their memberships end by the guilds' own doing, when those see USER_DELETED.
-func (s *Service) deleteSelf(c *rest.Call, in wire.Password) (rest.None, error) {
+func (s *Service) deleteSelf(c *rest.Call, in wire.DeleteSelf) (rest.None, error) {
 	a, err := s.checkPassword(c, in.Password)
 	if err != nil {
 		return rest.None{}, err
@@ -30,7 +30,7 @@ func (s *Service) deleteSelf(c *rest.Call, in wire.Password) (rest.None, error) 
 		return rest.None{}, err
 	}
 	// The sessions end before the account does, which is deleted only when that has been announced: later nobody would know of them.
-	if err := s.endAll(c.Context(), a); err != nil {
+	if err := s.endAll(c, a, in.Code); err != nil {
 		return rest.None{}, err
 	}
 	apps, err := s.store.applications(c.Context(), a.ID)
@@ -72,13 +72,15 @@ func (s *Service) ownsNothing(ctx context.Context, user id.ID) error {
 	return nil
 }
 
-// endAll ends the sessions of an account whose password was checked. When that cannot be announced, it answers the 503.
-func (s *Service) endAll(ctx context.Context, a account) error {
-	if err := s.deps.Outbox.Ready(ctx); err != nil {
+// endAll ends the sessions of an account whose password was checked, and whose second factor is, if it has one. When that cannot be
+// announced, it answers the 503.
+func (s *Service) endAll(c *rest.Call, a account, code string) error {
+	if err := s.deps.Outbox.Ready(c.Context()); err != nil {
 		return err
 	}
 	var ended []string
-	err := s.store.change(ctx, func(ctx context.Context, tx transaction) error {
+	v := verdict{ok: true}
+	err := s.store.change(c.Context(), func(ctx context.Context, tx transaction) error {
 		now, err := lockAccount(ctx, tx, a.ID)
 		if err != nil {
 			return err
@@ -86,9 +88,17 @@ func (s *Service) endAll(ctx context.Context, a account) error {
 		if now.Password != a.Password {
 			return wrongPassword()
 		}
+		if now.MFA {
+			if v, err = s.proveFactor(ctx, tx, c, a.ID, code); err != nil || !v.ok {
+				return err
+			}
+		}
 		ended, err = s.shutOut(ctx, tx, a.ID, "")
 		return err
 	})
+	if err == nil && !v.ok {
+		err = v.err()
+	}
 	if err != nil || len(ended) == 0 {
 		return err
 	}
@@ -96,7 +106,7 @@ func (s *Service) endAll(ctx context.Context, a account) error {
 	for i, session := range ended {
 		revoked[i] = identity.Revoked{User: a.ID, Session: session}
 	}
-	return s.announce(ctx, revoked)
+	return s.announce(c.Context(), revoked)
 }
 
 // deleteApplication deletes an application with its bot.

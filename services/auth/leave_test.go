@@ -33,6 +33,20 @@ func (b bundle) guildOf(owner id.ID, guild id.ID, version int64, gone bool) {
 	b.must(err)
 }
 
+// TestDeleteSelf_AsksForTheSecondFactor: the password alone does not end an account that has more.
+func TestDeleteSelf_AsksForTheSecondFactor(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	a := b.withFactor("ada")
+	b.wantField(a.client.DeleteMe(b.ctx, wire.DeleteSelf{Password: password}), "code", codeTwoFactor)
+	b.wantField(a.client.DeleteMe(b.ctx, wire.DeleteSelf{Password: password, Code: "000000"}), "code", codeTwoFactor)
+	_, err := a.client.Me(b.ctx)
+	b.must(err)
+	b.must(a.client.DeleteMe(b.ctx, wire.DeleteSelf{Password: password, Code: a.code()}))
+	_, err = a.client.Me(b.ctx)
+	b.wantStatus(err, 401)
+}
+
 func TestDeleteSelf_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -44,15 +58,15 @@ func TestDeleteSelf_LeavesNothingBehind(t *testing.T) {
 	b.must(err)
 	app, _, bot := b.bot(ada, "robot")
 
-	b.wantField(ada.DeleteMe(b.ctx, "wrong password"), "password", codePassword)
-	b.wantCode(bot.DeleteMe(b.ctx, password), fault.NotForBots)
+	b.wantField(ada.DeleteMe(b.ctx, wire.DeleteSelf{Password: "wrong password"}), "password", codePassword)
+	b.wantCode(bot.DeleteMe(b.ctx, wire.DeleteSelf{Password: password}), fault.NotForBots)
 	b.guildOf(in.UserID, 77, 1, false)
-	b.wantStatus(ada.DeleteMe(b.ctx, password), 400)
+	b.wantStatus(ada.DeleteMe(b.ctx, wire.DeleteSelf{Password: password}), 400)
 	if _, err := ada.Me(b.ctx); err != nil {
 		t.Errorf("after a refusal: %v", err)
 	}
 	b.guildOf(in.UserID, 77, 2, true)
-	b.must(ada.DeleteMe(b.ctx, password))
+	b.must(ada.DeleteMe(b.ctx, wire.DeleteSelf{Password: password}))
 
 	for user, versions := range map[id.ID]int{in.UserID: 3, app.ID: 3} {
 		all := b.entries(user)

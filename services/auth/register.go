@@ -22,8 +22,8 @@ const (
 	RegistrationOpen   Registration = "open"
 	RegistrationInvite Registration = "invite"
 	RegistrationClosed Registration = "closed"
-	// RegistrationLocal is open to who has asked for a host on the loopback, and by invite to everybody else: a page of a stranger
-	// that a browser was tricked into sending here names the stranger's host.
+	// RegistrationLocal is open to who has asked for a host on the loopback, without a proxy, and by invite to everybody else: a page
+	// of a stranger that a browser was tricked into sending here names the stranger's host, and a proxy on this host brings anybody.
 	RegistrationLocal Registration = "local"
 )
 
@@ -39,7 +39,7 @@ func (s *Service) registration(c *rest.Call) (Registration, error) {
 	}
 	if mode == RegistrationLocal {
 		mode = RegistrationInvite
-		if isLoopback(c.Host()) {
+		if isLoopback(c.Host()) && !c.Proxied() {
 			mode = RegistrationOpen
 		}
 	}

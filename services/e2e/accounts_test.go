@@ -48,10 +48,10 @@ func TestAccounts_AreSeenToChangeAndToGo(t *testing.T) {
 			})
 			fetch(t, w.url+"/avatars/"+bob.id.String()+"/"+*me.Avatar+".png")
 
-			if err := ada.DeleteMe(t.Context(), password); !client.IsStatus(err, 400) {
+			if err := ada.DeleteMe(t.Context(), wire.DeleteSelf{Password: password}); !client.IsStatus(err, 400) {
 				t.Errorf("the owner of a guild: %v", err)
 			}
-			if err := bob.DeleteMe(t.Context(), password); err != nil {
+			if err := bob.DeleteMe(t.Context(), wire.DeleteSelf{Password: password}); err != nil {
 				t.Fatal(err)
 			}
 			await(t, adas, "GUILD_MEMBER_REMOVE", func(d client.Dispatch) bool {
