@@ -274,6 +274,7 @@ type Ready struct {
 	User             SelfUser               `json:"user"`
 	Guilds           List[UnavailableGuild] `json:"guilds"`
 	SessionID        string                 `json:"session_id"`
+	SessionType      string                 `json:"session_type"` // always "normal"
 	ResumeGatewayURL string                 `json:"resume_gateway_url"`
 	Shard            *Shard                 `json:"shard,omitempty"`
 	Application      ReadyApplication       `json:"application"`

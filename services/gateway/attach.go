@@ -138,8 +138,11 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 // ready is what a session begins with. The guilds follow as what it is told when it comes to see them.
 func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	ready := wire.Ready{
-		V: in.Version, User: selfUser(at.user), SessionID: r.id, ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
+		V: in.Version, User: selfUser(at.user), SessionID: r.id, SessionType: "normal", ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
 		Application: wire.ReadyApplication{ID: r.user},
+	}
+	if r.shape.bot {
+		ready.Application.Flags = wire.ApplicationFlags
 	}
 	if s.public != "" {
 		ready.ResumeGatewayURL = s.public

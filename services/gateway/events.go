@@ -211,9 +211,11 @@ func (s *Service) tellTyping(ctx context.Context) error {
 				slog.Warn("a typing signal cannot be told", "err", err)
 				continue
 			}
-			s.core.send(&hub.Event{
-				Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: body,
-			})
+			s.core.send(typingEvent(t, body))
 		}
 	}
+}
+
+func typingEvent(t wire.TypingStart, body []byte) *hub.Event {
+	return &hub.Event{Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: body}
 }
