@@ -236,6 +236,31 @@ func (r *Roster) LookGuild(ctx context.Context, guild id.ID, users ...id.ID) (Gu
 	return state, nil
 }
 
+// LookMember reads the records of a user in some guilds at one moment; in which the user is no member is not among them. Roles that have
+// been deleted may still be in a record: WithoutDeletedRoles.
+func (r *Roster) LookMember(ctx context.Context, user id.ID, guilds []id.ID) (map[id.ID]*wire.MemberRecord, bus.Position, error) {
+	ops := make([]bus.Op, len(guilds))
+	for i, g := range guilds {
+		ops[i] = bus.Op{Command: "HGET", Key: membersKey(g), Args: []string{user.String()}}
+	}
+	pos, parts, err := r.log.Look(ctx, ops)
+	if err != nil {
+		return nil, pos, err
+	}
+	out := make(map[id.ID]*wire.MemberRecord, len(guilds))
+	for i, g := range guilds {
+		if parts[i].IsNil() {
+			continue
+		}
+		m := new(wire.MemberRecord)
+		if err := parts[i].DecodeJSON(m); err != nil {
+			return nil, pos, fmt.Errorf("a member of guild %s: %w", g, err)
+		}
+		out[g] = m
+	}
+	return out, pos, nil
+}
+
 func decodeGuild(guild id.ID, hash, count rueidis.RedisMessage) (*Guild, error) {
 	fields, err := hash.AsStrMap()
 	if err != nil {
@@ -293,8 +318,13 @@ func decodeMember(g *Guild, raw rueidis.RedisMessage) (*wire.MemberRecord, error
 	if err := raw.DecodeJSON(m); err != nil {
 		return nil, fmt.Errorf("a member of guild %s: %w", g.ID, err)
 	}
-	m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return g.Roles[r] == nil })
+	g.WithoutDeletedRoles(m)
 	return m, nil
+}
+
+// WithoutDeletedRoles takes from a record that was just read the roles that the guild does not have any more.
+func (g *Guild) WithoutDeletedRoles(m *wire.MemberRecord) {
+	m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return g.Roles[r] == nil })
 }
 
 // UserState is a user and the guilds that they are in, read together with the end of the log.

@@ -282,7 +282,21 @@ type Ready struct {
 	Relationships    List[Null]             `json:"relationships"`
 	Presences        List[Null]             `json:"presences"`
 	UserSettings     struct{}               `json:"user_settings"`
+	Sessions         List[OwnSession]       `json:"sessions,omitempty"` // a person's own, on all their clients
 	Trace            List[string]           `json:"_trace"`
+}
+
+// OwnSession is a session as its user sees it: also when it is invisible to others.
+type OwnSession struct {
+	SessionID  string         `json:"session_id"`
+	Status     string         `json:"status"`
+	Activities List[Activity] `json:"activities"`
+	ClientInfo OwnClient      `json:"client_info"`
+}
+
+// OwnClient is the kind of client, as in client_status.
+type OwnClient struct {
+	Client string `json:"client"`
 }
 
 // ReadyApplication is what READY tells of the application; for a person it has the user's id.

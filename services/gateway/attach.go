@@ -96,9 +96,11 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: session.Place{View: blind(r)},
-			First: func(_ context.Context, emit session.Emit) error {
+			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
-				return emit("READY", encode(s.ready(r, in, at)))
+				ready := s.ready(r, in, at)
+				ready.Sessions = s.ownSessions(ctx, r)
+				return emit("READY", encode(ready))
 			},
 			Body: s.painter(r).steps(nil, at.guilds),
 		}, nil
@@ -340,11 +342,13 @@ func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, o
 	return fault.Unavailable(errAgain, time.Second)
 }
 
-// look is what was read of a user, at several positions of which pos is the latest.
+// look is what was read of a user, at several positions of which pos is the latest. A guild that is copied here is not read again: of it there is
+// the user's record alone.
 type look struct {
 	pos    bus.Position
 	user   roster.UserState
 	guilds map[id.ID]roster.GuildState
+	copied map[id.ID]bool
 }
 
 func (s *Service) look(ctx context.Context, r *record) (look, error) {
@@ -355,12 +359,20 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 	if !user.Known {
 		return look{}, fault.Unauthorized()
 	}
-	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}}
 	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.shard.Has(g) })
-	states := make([]roster.GuildState, len(user.Guilds))
+	copied, unread := s.core.copies(user.Guilds)
+	states := make([]roster.GuildState, len(unread))
+	var records map[id.ID]*wire.MemberRecord
+	var at bus.Position
 	var reads errgroup.Group
 	reads.SetLimit(looksMax)
-	for i, guild := range user.Guilds {
+	if len(copied) > 0 {
+		reads.Go(func() (err error) {
+			records, at, err = s.deps.Roster.LookMember(ctx, r.user, copied)
+			return err
+		})
+	}
+	for i, guild := range unread {
 		reads.Go(func() (err error) {
 			states[i], err = s.deps.Roster.LookGuild(ctx, guild, r.user)
 			return err
@@ -369,13 +381,34 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 	if err := reads.Wait(); err != nil {
 		return look{}, err
 	}
-	for i, guild := range user.Guilds {
+	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}, copied: map[id.ID]bool{}}
+	for i, guild := range unread {
 		out.guilds[guild] = states[i]
-		if out.pos.Less(states[i].Pos) {
-			out.pos = states[i].Pos
+	}
+	for _, guild := range copied {
+		out.copied[guild] = true
+		out.guilds[guild] = roster.GuildState{Pos: at, Members: map[id.ID]*wire.MemberRecord{r.user: records[guild]}}
+	}
+	for _, state := range out.guilds {
+		if out.pos.Less(state.Pos) {
+			out.pos = state.Pos
 		}
 	}
 	return out, nil
+}
+
+// copies parts guilds into those that are copied and the others.
+func (c *core) copies(guilds []id.ID) (copied, others []id.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range guilds {
+		if c.guilds[g] != nil {
+			copied = append(copied, g)
+		} else {
+			others = append(others, g)
+		}
+	}
+	return copied, others
 }
 
 // attach begins a session at the core's position, which is not before that of the look.
@@ -394,7 +427,7 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
-		cp, err := c.settle(guild, state, r.user)
+		cp, err := c.settle(guild, state, l.copied[guild], r.user)
 		if err != nil {
 			return err
 		}
@@ -457,11 +490,14 @@ func founded(e bus.Entry, user id.ID) bool {
 }
 
 // settle returns the copy of a guild with the record of a user, both at the core's position: the one that is there, or what was
-// read, brought forward. nil when the user is not a member.
-func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied, error) {
+// read, brought forward. nil when the user is not a member. Of a guild that was copied when it was looked at, the record alone was read.
+func (c *core) settle(guild id.ID, state roster.GuildState, known bool, user id.ID) (*copied, error) {
 	cp := c.guilds[guild]
 	if cp != nil && cp.members[user] != nil {
 		return cp, nil
+	}
+	if cp == nil && known {
+		return nil, errAgain // it has gone since
 	}
 	g, m := state.Guild, state.Members[user]
 	records, ok := c.cold.Since(hub.Behind(state.Pos))
@@ -474,7 +510,10 @@ func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied
 			continue
 		}
 		var err error
-		if g, err = roster.Fold(g, e); err == nil {
+		if !known {
+			g, err = roster.Fold(g, e)
+		}
+		if err == nil {
 			m, err = roster.FoldMember(m, user, e)
 		}
 		if err != nil {
@@ -482,12 +521,17 @@ func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied
 			return nil, errAgain
 		}
 	}
-	if g == nil || m == nil {
+	if m == nil || cp == nil && g == nil {
 		return nil, nil
 	}
 	if cp == nil {
 		cp = newCopy(g)
 		c.guilds[guild] = cp
+	} else {
+		is := *m
+		is.Roles = slices.Clone(m.Roles)
+		cp.guild.WithoutDeletedRoles(&is)
+		m = &is
 	}
 	cp.members[user] = m
 	return cp, nil

@@ -20,21 +20,25 @@ const (
 
 func (b *bundle) foundMany(n int) {
 	b.t.Helper()
-	p := wire.ServerCreatedPayload{
+	b.cold(wire.ServerCreated, bus.Entry{Guild: many, Actor: owner}, wire.ServerCreatedPayload{
 		Guild:    wire.NewGuild(many, "many", owner),
 		Channels: wire.List[wire.Channel]{{ID: many + 1, GuildID: many, Name: "general"}},
 		Roles:    wire.List[wire.Role]{{ID: many, Name: "@everyone", Permissions: perm.ViewChannel}},
 		Members:  wire.List[wire.MemberRecord]{{UserID: owner, MemberFields: wire.MemberFields{JoinedAt: 1}}},
-	}
+	})
+	// Into the read model itself: nobody watches yet, and joining one after the other would take long.
+	members := b.admin.B().Hset().Key(bus.Key("members", many)).FieldValue()
 	for i := range n {
 		user := manyFirst + id.ID(i)
-		p.Members = append(p.Members, wire.MemberRecord{UserID: user, MemberFields: wire.MemberFields{JoinedAt: 1}})
+		members = members.FieldValue(user.String(), string(encode(wire.MemberRecord{UserID: user, MemberFields: wire.MemberFields{JoinedAt: 1}})))
 		set := b.admin.B().Hset().Key(bus.Key("user", user)).FieldValue().FieldValue("user", string(encode(person(user)))).Build()
 		if err := b.admin.Do(b.t.Context(), set).Error(); err != nil {
 			b.t.Fatal(err)
 		}
 	}
-	b.cold(wire.ServerCreated, bus.Entry{Guild: many, Actor: owner}, p)
+	if err := b.admin.Do(b.t.Context(), members.Build()).Error(); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // ask sends op 8 and reads all chunks of the next answer.

@@ -48,6 +48,24 @@ func (s *Service) saidOf(before presence.Said, in *wire.PresenceUpdate) presence
 	return said
 }
 
+// ownSessions are those of a person, the one that begins included; bots do not look at each other.
+func (s *Service) ownSessions(ctx context.Context, r *record) (out wire.List[wire.OwnSession]) {
+	if r.shape.bot {
+		return nil
+	}
+	sockets, err := s.deps.Presence.Sockets(ctx, r.user)
+	if err != nil && ctx.Err() == nil {
+		slog.Warn("a session is not told of the others of its user", "err", err)
+	}
+	said, _ := s.desk.latest(r)
+	for _, k := range append(sockets, presence.Socket{Session: r.id, Said: said}) {
+		out = append(out, wire.OwnSession{
+			SessionID: k.Session, Status: string(k.Status), Activities: activitiesOf(k.Activities), ClientInfo: wire.OwnClient{Client: k.Client},
+		})
+	}
+	return out
+}
+
 // activitiesOf reads what encode has written; of nobody and of an older format there are none.
 func activitiesOf(text string) (out []wire.Activity) {
 	if text == "" || json.Unmarshal([]byte(text), &out) != nil {

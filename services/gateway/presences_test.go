@@ -101,6 +101,21 @@ func TestPresence_IsThatOfAllSocketsOnAllGateways(t *testing.T) {
 	if len(chunk[0].Presences) != 1 || chunk[0].Presences[0].User.ID != owner {
 		t.Errorf("of whom nobody else is seen: %+v", chunk[0].Presences)
 	}
+	// For the user it is.
+	third := other.dial("/?v=10&encoding=json")
+	third.send(wire.OpIdentify, wire.Identify{Token: b.token(alice), Presence: &wire.PresenceUpdate{Status: "invisible"}})
+	var ready wire.Ready
+	third.dispatch("READY").into(t, &ready)
+	own := map[string]string{}
+	for _, s := range ready.Sessions {
+		own[s.SessionID] = s.Status + " on " + s.ClientInfo.Client
+		if want := s.SessionID != ready.SessionID; want != (len(s.Activities) == 1) {
+			t.Errorf("one of %d sessions does %+v", len(ready.Sessions), s.Activities)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{a.session: "invisible on web", m.session: "invisible on mobile", ready.SessionID: "invisible on web"}, own); diff != "" {
+		t.Error(diff)
+	}
 	// What it said comes with it to another gateway.
 	b.leave(m, 4900)
 	back := b.resume(alice, m, m.seq)
