@@ -22,6 +22,9 @@ type record struct {
 	presence int64
 	told     bool
 
+	// listed is when the client was told everybody of a large guild. It belongs to who answers its requests, one at a time.
+	listed map[id.ID]time.Time
+
 	// The saver guards what follows.
 	kept  *hub.View // the view that Redis has
 	ended bool      // nothing is kept of it any more

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"strings"
+	"time"
 
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/roster"
@@ -35,7 +37,7 @@ func (s *Service) Members(ctx context.Context, sub *session.Session, in wire.Req
 		query = strings.ToLower(*in.Query)
 	}
 	for _, guild := range in.GuildID {
-		a := inquiry{s: s, sub: sub, guild: guild, in: in}
+		a := inquiry{s: s, sub: sub, record: r, guild: guild, in: in}
 		var err error
 		switch {
 		case in.UserIDs != nil:
@@ -54,10 +56,11 @@ func (s *Service) Members(ctx context.Context, sub *session.Session, in wire.Req
 
 // inquiry is what a session wants to know of one guild.
 type inquiry struct {
-	s     *Service
-	sub   *session.Session
-	guild id.ID
-	in    wire.RequestMembers
+	s      *Service
+	sub    *session.Session
+	record *record
+	guild  id.ID
+	in     wire.RequestMembers
 }
 
 func (q inquiry) byID(ctx context.Context, ids []id.ID) error {
@@ -76,6 +79,9 @@ func (q inquiry) all(ctx context.Context) error {
 	if q.in.Limit > 0 {
 		ids = ids[:min(len(ids), q.in.Limit)]
 	}
+	if len(ids) > wire.MembersPageMax && q.tooSoon() {
+		return nil
+	}
 	count := max(1, (len(ids)+wire.MembersPageMax-1)/wire.MembersPageMax)
 	for i := range count {
 		page := ids[i*wire.MembersPageMax : min(len(ids), (i+1)*wire.MembersPageMax)]
@@ -88,6 +94,24 @@ func (q inquiry) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// tooSoon says whether the session has asked for everybody of this guild a moment ago; then its client is told so.
+func (q inquiry) tooSoon() bool {
+	now, every := q.s.cfg.Now(), q.s.cfg.MembersEvery
+	maps.DeleteFunc(q.record.listed, func(_ id.ID, at time.Time) bool { return now.Sub(at) >= every })
+	if at, soon := q.record.listed[q.guild]; soon {
+		q.sub.Say("RATE_LIMITED", encode(wire.RateLimited{
+			Opcode: wire.OpRequestGuildMembers, RetryAfter: (every - now.Sub(at)).Seconds(),
+			Meta: wire.RateLimitedMembers{GuildID: q.guild, Nonce: q.in.Nonce},
+		}))
+		return true
+	}
+	if q.record.listed == nil {
+		q.record.listed = map[id.ID]time.Time{}
+	}
+	q.record.listed[q.guild] = now
+	return false
 }
 
 // byName tells those of whose names or nick one begins with a text in lower case. It looks through all pages until enough are found.

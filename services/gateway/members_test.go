@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -59,7 +61,8 @@ func (s *socket) ask(d map[string]any) (chunks []wire.MembersChunk) {
 
 func TestMembers_AreToldInChunks(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	var elapsed atomic.Int64
+	b := setup(t, Config{Now: func() time.Time { return time.Now().Add(time.Duration(elapsed.Load())) }})
 	b.found()
 	b.foundMany(2500)
 	o, guilds := b.identify(owner, wire.IntentsAll)
@@ -85,6 +88,13 @@ func TestMembers_AreToldInChunks(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || len(chunks) != 3 {
 		t.Errorf("%d chunks: %s", len(chunks), diff)
 	}
+	o.send(wire.OpRequestGuildMembers, map[string]any{"guild_id": many, "query": "", "limit": 0, "nonce": "again"})
+	var refused wire.RateLimited
+	if o.dispatch("RATE_LIMITED").into(t, &refused); refused.Opcode != wire.OpRequestGuildMembers || refused.RetryAfter <= 0 || refused.RetryAfter > 10 ||
+		refused.Meta != (wire.RateLimitedMembers{GuildID: many, Nonce: "again"}) {
+		t.Errorf("refused with %+v", refused)
+	}
+	elapsed.Add(int64(10 * time.Second))
 	if c := o.ask(map[string]any{"guild_id": many, "query": "", "limit": 1001}); len(c) != 2 || len(c[0].Members) != 1000 || len(c[1].Members) != 1 {
 		t.Errorf("with a limit there are %d chunks", len(c))
 	}
@@ -99,6 +109,7 @@ func TestMembers_AreToldInChunks(t *testing.T) {
 	// Who has come or gone is in the next list.
 	b.cold(wire.MemberRemoved, bus.Entry{Guild: many, User: manyFirst}, wire.MemberRemovedPayload{User: person(manyFirst), Cause: wire.CauseLeft})
 	o.dispatch("GUILD_MEMBER_REMOVE")
+	elapsed.Add(int64(10 * time.Second))
 	if c := o.ask(map[string]any{"guild_id": many, "limit": 0}); len(c) != 3 || len(c[2].Members) != 500 || c[0].Members[1].User.ID != manyFirst+1 {
 		t.Errorf("after somebody has left there are %d chunks", len(c))
 	}
@@ -153,7 +164,7 @@ func TestMembers_AreToldToWhoMayKnow(t *testing.T) {
 
 // BenchmarkMembers is op 8 for all 10,000 members of a guild, to a client that reads: from the request to the last chunk.
 func BenchmarkMembers(b *testing.B) {
-	w := setup(b, Config{})
+	w := setup(b, Config{MembersEvery: time.Nanosecond})
 	w.user(owner)
 	w.foundMany(10_000)
 	s, _ := w.identify(owner, wire.IntentsAll)

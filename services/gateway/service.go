@@ -45,6 +45,8 @@ type Config struct {
 	PresenceGrace time.Duration
 	// PresenceEvery is how often at most others are told how a user shows (default 500 ms); what changes faster is told as it is by then.
 	PresenceEvery time.Duration
+	// MembersEvery is how often at most a session is told everybody of a guild that takes several chunks (default 10 s).
+	MembersEvery time.Duration
 	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
 	StartTimeout time.Duration
 	// StartsMax is how many sessions begin or are resumed at the same time (default 64); the others wait for three StartTimeouts at
@@ -75,6 +77,7 @@ func (c Config) withDefaults() Config {
 	set(&c.StartsAtOnce, 16)
 	wait(&c.PresenceGrace, 10*time.Second)
 	wait(&c.PresenceEvery, 500*time.Millisecond)
+	wait(&c.MembersEvery, 10*time.Second)
 	wait(&c.StartTimeout, 10*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -88,7 +91,7 @@ func (c Config) Validate() error {
 	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
-	if c.PresenceGrace < 0 || c.PresenceEvery < 0 || c.StartTimeout < 0 {
+	if c.PresenceGrace < 0 || c.PresenceEvery < 0 || c.MembersEvery < 0 || c.StartTimeout < 0 {
 		errs = append(errs, errors.New("gateway: times must not be negative"))
 	}
 	if c.PublicURL != "" {
