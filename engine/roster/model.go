@@ -468,22 +468,23 @@ func (r *Roster) MemberIDs(ctx context.Context, guild id.ID) ([]id.ID, error) {
 	return ids, nil
 }
 
-// MembersByID are those of some users, at most wire.MembersPageMax, who are members of a guild, and those who are not; both in the order asked for.
-func (r *Roster) MembersByID(ctx context.Context, g *Guild, ids []id.ID) (members []wire.Member, missing []id.ID, err error) {
+// MembersByID are those of some users, at most wire.MembersPageMax, who are members of a guild, and those who are not, both in the order asked
+// for; and the end of the log when they were read.
+func (r *Roster) MembersByID(ctx context.Context, g *Guild, ids []id.ID) (members []wire.Member, missing []id.ID, pos bus.Position, err error) {
 	if len(ids) == 0 {
-		return nil, nil, nil
+		return nil, nil, pos, nil
 	}
-	_, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HMGET", Key: membersKey(g.ID), Args: idStrings(ids)}})
+	pos, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HMGET", Key: membersKey(g.ID), Args: idStrings(ids)}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, pos, err
 	}
 	raw, err := parts[0].ToArray()
 	if err != nil {
-		return nil, nil, fmt.Errorf("members of guild %s: %w", g.ID, err)
+		return nil, nil, pos, fmt.Errorf("members of guild %s: %w", g.ID, err)
 	}
 	users, err := r.Users(ctx, ids)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, pos, err
 	}
 	for i, v := range raw {
 		if v.IsNil() {
@@ -492,11 +493,11 @@ func (r *Roster) MembersByID(ctx context.Context, g *Guild, ids []id.ID) (member
 		}
 		m, err := decodeMember(g, v)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, pos, err
 		}
 		members = append(members, m.Member(users[m.UserID]))
 	}
-	return members, missing, nil
+	return members, missing, pos, nil
 }
 
 func idStrings(ids []id.ID) []string {

@@ -94,7 +94,8 @@ type crowd struct {
 
 func (c *crowd) Members(ctx context.Context, s *Session, in wire.RequestMembers) error {
 	for range c.count {
-		if !s.Feed(ctx, "GUILD_MEMBERS_CHUNK", c.chunk) {
+		s.Room(ctx, len(c.chunk))
+		if ctx.Err() != nil || !s.Say("GUILD_MEMBERS_CHUNK", c.chunk) {
 			return context.Canceled
 		}
 	}
@@ -102,9 +103,9 @@ func (c *crowd) Members(ctx context.Context, s *Session, in wire.RequestMembers)
 	return nil
 }
 
-// TestSession_FeedsWhatAQueueCannotHold: a client that is slower than what it asked for waits for it, gets its heartbeats answered and the
+// TestSession_HasRoomForMoreThanItsQueue: a client that is slower than what it asked for waits for it, gets its heartbeats answered and the
 // answers in turn, and is refused what is too much.
-func TestSession_FeedsWhatAQueueCannotHold(t *testing.T) {
+func TestSession_HasRoomForMoreThanItsQueue(t *testing.T) {
 	t.Parallel()
 	const chunks = 64
 	c := &crowd{hall: newHall(), chunk: fmt.Appendf(nil, `{"x":%q}`, strings.Repeat("x", 64<<10)), count: chunks}

@@ -99,7 +99,7 @@ type Gateway interface {
 	Resume(ctx context.Context, s *Session, in wire.Resume) error
 	// Presence applies what the client says of itself.
 	Presence(ctx context.Context, s *Session, in wire.PresenceUpdate) error
-	// Members answers a request for members with s.Feed. It is called by a goroutine of its own, once at a time.
+	// Members answers a request for members with s.Room and s.Say. It is called by a goroutine of its own, once at a time.
 	Members(ctx context.Context, s *Session, in wire.RequestMembers) error
 	// Position is up to which entry of the log everything has been offered.
 	Position() bus.Position

@@ -125,18 +125,14 @@ func (s *Session) Say(name string, body []byte) bool {
 	return s.put(item{event: &hub.Event{Name: name, Body: body}})
 }
 
-// Feed is Say for more than a queue may hold: it waits until what is queued has been written. False: ctx has ended, or the session takes
-// nothing any more.
-func (s *Session) Feed(ctx context.Context, name string, body []byte) bool {
-	for {
-		wait := s.out.room(len(body))
-		if wait == nil {
-			return ctx.Err() == nil && s.Say(name, body)
-		}
+// Room waits until so many bytes can be queued beside what is written to the client anyway: for who has more to say than a queue may hold. It
+// ends with ctx, and when the session takes nothing any more.
+func (s *Session) Room(ctx context.Context, bytes int) {
+	for wait := s.out.room(bytes); wait != nil; wait = s.out.room(bytes) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return false
+			return
 		}
 	}
 }

@@ -3,9 +3,12 @@ package gateway
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
@@ -63,9 +66,17 @@ type inquiry struct {
 	in     wire.RequestMembers
 }
 
+// found are members as of a position of the log, and those of the ids asked for that are none.
+type found struct {
+	members []wire.Member
+	missing []id.ID
+	pos     bus.Position
+}
+
 func (q inquiry) byID(ctx context.Context, ids []id.ID) error {
-	_, err := q.chunk(ctx, 0, 1, func(ctx context.Context, g *roster.Guild) ([]wire.Member, []id.ID, error) {
-		return q.s.deps.Roster.MembersByID(ctx, g, ids)
+	_, err := q.chunk(ctx, 0, 1, func(ctx context.Context, g *roster.Guild) (f found, err error) {
+		f.members, f.missing, f.pos, err = q.s.deps.Roster.MembersByID(ctx, g, ids)
+		return f, err
 	})
 	return err
 }
@@ -85,9 +96,9 @@ func (q inquiry) all(ctx context.Context) error {
 	count := max(1, (len(ids)+wire.MembersPageMax-1)/wire.MembersPageMax)
 	for i := range count {
 		page := ids[i*wire.MembersPageMax : min(len(ids), (i+1)*wire.MembersPageMax)]
-		told, err := q.chunk(ctx, i, count, func(ctx context.Context, g *roster.Guild) ([]wire.Member, []id.ID, error) {
-			members, _, err := q.s.deps.Roster.MembersByID(ctx, g, page)
-			return members, nil, err
+		told, err := q.chunk(ctx, i, count, func(ctx context.Context, g *roster.Guild) (f found, err error) {
+			f.members, _, f.pos, err = q.s.deps.Roster.MembersByID(ctx, g, page)
+			return f, err
 		})
 		if err != nil || !told {
 			return err
@@ -120,29 +131,35 @@ func (q inquiry) byName(ctx context.Context, query string) error {
 	if limit == 0 || limit > foundMax {
 		limit = foundMax
 	}
-	ids, err := q.ids(ctx)
-	if err != nil {
-		return err
-	}
-	var found []wire.Member
-	for len(ids) > 0 && len(found) < limit {
-		page := ids[:min(len(ids), wire.MembersPageMax)]
-		ids = ids[len(page):]
-		_, err := q.page(ctx, func(ctx context.Context, g *roster.Guild) error {
-			members, _, err := q.s.deps.Roster.MembersByID(ctx, g, page)
-			for _, m := range members {
-				if len(found) < limit && begins(m, query) {
-					found = append(found, m)
-				}
-			}
-			return err
-		})
+	_, err := q.chunk(ctx, 0, 1, func(ctx context.Context, g *roster.Guild) (found, error) {
+		ids, err := q.s.people.everybody(ctx, g)
 		if err != nil {
-			return err
+			return found{}, err
+		}
+		return q.search(ctx, g, ids, query, limit)
+	})
+	return err
+}
+
+func (q inquiry) search(ctx context.Context, g *roster.Guild, ids []id.ID, query string, limit int) (f found, err error) {
+	for page := range slices.Chunk(ids, wire.MembersPageMax) {
+		members, _, pos, err := q.s.deps.Roster.MembersByID(ctx, g, page)
+		if err != nil {
+			return f, err
+		}
+		if f.pos.IsZero() {
+			f.pos = pos // the oldest
+		}
+		for _, m := range members {
+			if begins(m, query) {
+				f.members = append(f.members, m)
+			}
+			if len(f.members) == limit {
+				return f, nil
+			}
 		}
 	}
-	_, err = q.chunk(ctx, 0, 1, func(context.Context, *roster.Guild) ([]wire.Member, []id.ID, error) { return found, nil, nil })
-	return err
+	return f, nil
 }
 
 // begins says whether a member may be called by a query.
@@ -181,31 +198,70 @@ func (q inquiry) page(ctx context.Context, read func(ctx context.Context, g *ros
 	return true, read(ctx, g)
 }
 
-// chunk sends one, and waits for a client that is slower than what it asked for. It answers false when there is nobody to tell.
-func (q inquiry) chunk(ctx context.Context, index, count int, find func(context.Context, *roster.Guild) ([]wire.Member, []id.ID, error)) (bool, error) {
-	var body []byte
-	sees, err := q.page(ctx, func(ctx context.Context, g *roster.Guild) error {
-		members, missing, err := find(ctx, g)
-		if err != nil {
+// chunkTries bounds how often a chunk is read again because its guild's members have changed meanwhile. The last one is sent all the same: what
+// a client is told a moment later mends it.
+const chunkTries = 4
+
+// chunk sends one, and waits for a client that is slower than what it asked for. It answers false when there is nobody to tell. What has
+// changed since it was read has been told already, and must not be followed by how it was before.
+func (q inquiry) chunk(ctx context.Context, index, count int, find func(context.Context, *roster.Guild) (found, error)) (bool, error) {
+	for try := 1; ; try++ {
+		var body []byte
+		var at bus.Position
+		sees, err := q.page(ctx, func(ctx context.Context, g *roster.Guild) (err error) {
+			body, at, err = q.render(ctx, g, wire.MembersChunk{GuildID: q.guild, ChunkIndex: index, ChunkCount: count, Nonce: q.in.Nonce}, find)
 			return err
+		})
+		if err != nil || !sees {
+			return false, err
 		}
-		out := wire.MembersChunk{GuildID: q.guild, Members: members, ChunkIndex: index, ChunkCount: count, NotFound: missing, Nonce: q.in.Nonce}
-		if q.in.Presences {
-			shown, err := q.s.people.shown(ctx, members)
-			if err != nil {
-				return err
-			}
-			for _, m := range members {
-				if how, there := shown[m.User.ID]; there {
-					out.Presences = append(out.Presences, presenceOf(m.User.ID, q.guild, how))
-				}
-			}
+		q.sub.Room(ctx, len(body))
+		if ctx.Err() != nil {
+			return false, ctx.Err()
 		}
-		body = encode(out)
-		return nil
-	})
-	if err != nil || !sees {
-		return false, err
+		if try == chunkTries {
+			at = bus.Position{}
+		}
+		if said, fresh := q.s.core.whileFresh(q.guild, at, func() bool { return q.sub.Say("GUILD_MEMBERS_CHUNK", body) }); fresh {
+			return said, nil
+		}
 	}
-	return q.sub.Feed(ctx, "GUILD_MEMBERS_CHUNK", body), nil
+}
+
+func (q inquiry) render(
+	ctx context.Context, g *roster.Guild, out wire.MembersChunk, find func(context.Context, *roster.Guild) (found, error),
+) (body []byte, at bus.Position, err error) {
+	f, err := find(ctx, g)
+	if err != nil {
+		return nil, at, err
+	}
+	out.Members, out.NotFound = f.members, f.missing
+	if q.in.Presences {
+		shown, err := q.s.people.shown(ctx, f.members)
+		if err != nil {
+			return nil, at, err
+		}
+		for _, m := range f.members {
+			if how, there := shown[m.User.ID]; there {
+				out.Presences = append(out.Presences, presenceOf(m.User.ID, q.guild, how))
+			}
+		}
+	}
+	return encode(out), f.pos, nil
+}
+
+// whileFresh says something of a guild's members that was read at a position, zero for what may be old, unless they have changed since.
+func (c *core) whileFresh(guild id.ID, at bus.Position, say func() bool) (said, fresh bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !at.IsZero() {
+		records, ok := c.cold.Since(hub.Behind(at))
+		if !ok || slices.ContainsFunc(records, func(r hub.Record[bus.Entry]) bool {
+			e := r.Value
+			return at.Less(e.Pos) && (e.Guild == guild || e.Type == wire.UserUpdated)
+		}) {
+			return false, false
+		}
+	}
+	return say(), true
 }

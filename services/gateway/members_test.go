@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -159,6 +161,46 @@ func TestMembers_AreToldToWhoMayKnow(t *testing.T) {
 	if c := few.ask(map[string]any{"guild_id": guild, "user_ids": alice, "nonce": fence}); c[0].Nonce == "gone" {
 		// The request may have been taken up when he was back, which is as well: then the answer to the next one follows.
 		few.dispatch("GUILD_MEMBERS_CHUNK")
+	}
+}
+
+// TestMembers_AreNotToldAsTheyWere: what changes while a chunk is made is told before it, so the chunk is made anew.
+func TestMembers_AreNotToldAsTheyWere(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.service.desk.mu.Lock()
+	var q inquiry
+	for sub, r := range b.service.desk.owned {
+		q = inquiry{s: b.service, sub: sub, record: r, guild: guild}
+	}
+	b.service.desk.mu.Unlock()
+	reads := 0
+	told, err := q.chunk(t.Context(), 0, 1, func(ctx context.Context, g *roster.Guild) (f found, err error) {
+		f.members, _, f.pos, err = b.service.deps.Roster.MembersByID(ctx, g, []id.ID{bob})
+		if reads++; reads == 1 {
+			b.member(wire.MemberUpdated, bob, moderator)
+		}
+		return f, err
+	})
+	if !told || err != nil || reads != 2 {
+		t.Errorf("told %v after %d reads, %v", told, reads, err)
+	}
+	a.dispatch("GUILD_MEMBER_UPDATE")
+	var c wire.MembersChunk
+	a.dispatch("GUILD_MEMBERS_CHUNK").into(t, &c)
+	if len(c.Members) != 1 || len(c.Members[0].Roles) != 1 {
+		t.Errorf("told as before: %+v", c.Members)
+	}
+	// Somewhere it ends.
+	told, err = q.chunk(t.Context(), 0, 1, func(ctx context.Context, g *roster.Guild) (f found, err error) {
+		f.members, _, f.pos, err = b.service.deps.Roster.MembersByID(ctx, g, []id.ID{bob})
+		b.member(wire.MemberUpdated, bob)
+		return f, err
+	})
+	if !told || err != nil {
+		t.Errorf("told %v, %v", told, err)
 	}
 }
 

@@ -146,7 +146,7 @@ func (p *people) present(ctx context.Context, g *roster.Guild) ([]wire.Member, e
 		}
 	}
 	slices.Sort(there)
-	members, _, err := p.roster.MembersByID(ctx, g, there[:min(len(there), membersMax)])
+	members, _, _, err := p.roster.MembersByID(ctx, g, there[:min(len(there), membersMax)])
 	return members, err
 }
 
