@@ -189,7 +189,12 @@ func (c *Client) GatewayBot(ctx context.Context) (wire.GatewayBot, error) {
 
 // CreateGuild makes a guild that the user owns.
 func (c *Client) CreateGuild(ctx context.Context, name string) (wire.Guild, error) {
-	return post[wire.Guild](ctx, c, "/guilds", wire.CreateGuild{Name: name})
+	return c.CreateGuildOf(ctx, wire.CreateGuild{Name: name})
+}
+
+// CreateGuildOf is CreateGuild with all that can be said of it.
+func (c *Client) CreateGuildOf(ctx context.Context, in wire.CreateGuild) (wire.Guild, error) {
+	return post[wire.Guild](ctx, c, "/guilds", in)
 }
 
 // Guild is a guild that the user is in.
@@ -332,6 +337,26 @@ func (c *Client) SetOverwrite(ctx context.Context, channel, target id.ID, in wir
 // DeleteOverwrite takes it back.
 func (c *Client) DeleteOverwrite(ctx context.Context, channel, target id.ID) error {
 	return c.delete(ctx, at("/channels/%d/permissions/%d", channel, target))
+}
+
+// OpenChannel opens the direct channel with a user, or makes a group with several.
+func (c *Client) OpenChannel(ctx context.Context, recipients ...id.ID) (wire.PrivateChannel, error) {
+	return post[wire.PrivateChannel](ctx, c, "/users/@me/channels", wire.OpenChannel{Recipients: recipients})
+}
+
+// PrivateChannels are the user's direct channels.
+func (c *Client) PrivateChannels(ctx context.Context) ([]wire.PrivateChannel, error) {
+	return get[[]wire.PrivateChannel](ctx, c, "/users/@me/channels")
+}
+
+// AddRecipient brings a user into a group.
+func (c *Client) AddRecipient(ctx context.Context, group, user id.ID) error {
+	return c.put(ctx, at("/channels/%d/recipients/%d", group, user), nil)
+}
+
+// RemoveRecipient takes a user out of a group.
+func (c *Client) RemoveRecipient(ctx context.Context, group, user id.ID) error {
+	return c.delete(ctx, at("/channels/%d/recipients/%d", group, user))
 }
 
 // CreateInvite makes an invite into a channel's guild.

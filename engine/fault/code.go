@@ -1,6 +1,10 @@
 package fault
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+	"slices"
+)
 
 // Code is the number that a client reads in the "code" field of an error body. The numbers are those of the
 // public chat API that existing clients already know, so they must never be renumbered.
@@ -125,3 +129,6 @@ var publics = map[Code]public{
 	ReactionBlocked:     {http.StatusForbidden, "Reaction was blocked"},
 	Overloaded:          {http.StatusServiceUnavailable, "API resource is currently overloaded. Try again a little later"},
 }
+
+// Codes are all that there are, in no order.
+func Codes() []Code { return slices.Collect(maps.Keys(publics)) }

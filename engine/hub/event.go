@@ -24,14 +24,12 @@ type Event struct {
 	Name string
 	// Intents of which the session must have one; 0 for none.
 	Intents wire.Intents
-	// Guild and Channel are what the session must see; 0 for nothing in particular.
+	// Guild and Channel are what the session must see; 0 for nothing in particular. The guild's id as Channel is its audit log.
 	Guild, Channel id.ID
-	// User is the only one to get it; 0 for everybody.
+	// User is the only one to get it; 0 for everybody in the guild. What is in no guild has one.
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID
-	// Everywhere is what is about no guild and goes to all shards of its user; the rest goes to the first one.
-	Everywhere bool
 	// Durable events are numbered and replayed.
 	Durable bool
 	// Body is the JSON of d.

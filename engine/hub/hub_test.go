@@ -156,7 +156,6 @@ func TestVisible_JudgesByGuildChannelIntentAndUser(t *testing.T) {
 	f("for the user", Event{User: 100}, true)
 	f("for somebody else", Event{User: 101}, false)
 	f("for the user, in a guild that is not seen", Event{User: 100, Guild: 2}, false)
-	f("for the user, about no guild", Event{User: 100, Everywhere: true}, true)
 	f("for all but the user", Event{Guild: 1, Except: 100}, false)
 	f("for all but somebody else", Event{Guild: 1, Except: 101}, true)
 }

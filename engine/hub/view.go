@@ -12,7 +12,8 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
-// Class is what some members see of a guild. It is immutable and shared by all who see the same.
+// Class is what some members see of a guild: channels, and the audit log, which stands among them under the guild's own id. It is
+// immutable and shared by all who see the same.
 type Class struct {
 	Guild id.ID
 	seen  map[id.ID]struct{}
@@ -48,9 +49,9 @@ type View struct {
 	Bot  bool
 	// Intents that the session asked for; users who asked for none have all.
 	Intents wire.Intents
-	// Shard is which part of the user's guilds it is about; nil for all.
-	Shard  *wire.Shard
-	Guilds map[id.ID]*Class
+	// NoDirects is for who gets nothing of direct channels: all shards but the first.
+	NoDirects bool
+	Guilds    map[id.ID]*Class
 }
 
 // With is the view with another class in a guild; nil takes the guild away.
@@ -135,7 +136,7 @@ var errCut = errors.New("a view that is cut short")
 // on the same answer.
 func Visible(e *Event, v *View) bool {
 	if e.Guild == 0 {
-		return reaches(e, v.User) && wants(e, v.Intents) && (e.Everywhere || v.Shard.Direct())
+		return e.User == v.User && e.User != e.Except && !(v.NoDirects && e.Channel != 0) && wants(e, v.Intents)
 	}
 	c, in := v.Guilds[e.Guild]
 	return in && reaches(e, v.User) && shows(e, c, v.Intents)
@@ -198,10 +199,11 @@ func Diff(from, to *View) []Step {
 	return steps
 }
 
-// appendMissing appends a step for each channel that a sees and b does not.
+// appendMissing appends a step for each channel that a sees and b does not. Of the audit log clients are told nothing but what is written
+// into it.
 func appendMissing(steps []Step, kind Kind, a, b *Class) []Step {
 	for channel := range a.seen {
-		if !b.Sees(channel) {
+		if channel != a.Guild && !b.Sees(channel) {
 			steps = append(steps, Step{Kind: kind, Guild: a.Guild, Channel: channel})
 		}
 	}

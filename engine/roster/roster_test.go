@@ -448,3 +448,25 @@ func TestOutbox_Lives(t *testing.T) {
 	b := setup(t)
 	lifetest.Stress(t, func() life.Service { return NewOutbox(b.roster, b.pool) })
 }
+
+// TestPermissions_TimeOutsEndByThemselves: no entry tells of it.
+func TestPermissions_TimeOutsEndByThemselves(t *testing.T) {
+	t.Parallel()
+	const channel = 7
+	g := &Guild{ID: guild, Meta: wire.NewGuild(guild, "g", bob), Channels: map[id.ID]*wire.Channel{channel: {ID: channel}},
+		Roles: map[id.ID]*wire.Role{guild: {ID: guild, Permissions: perm.DefaultEveryone}, 8: {ID: 8, Permissions: perm.Administrator}}}
+	f := func(user id.ID, left time.Duration, want perm.Bits, roles ...id.ID) {
+		t.Helper()
+		m := &wire.MemberRecord{UserID: user, MemberFields: wire.MemberFields{Roles: roles, CommunicationDisabledUntil: wire.At(time.Now().Add(left))}}
+		if base, in := g.Base(m), g.Permissions(m, channel); base != want || in != want {
+			t.Errorf("%s, %v left: got %s and %s, want %s", user, left, base, in, want)
+		}
+		if got := g.Granted(m); got&perm.DefaultEveryone != perm.DefaultEveryone {
+			t.Errorf("granted are %s", got)
+		}
+	}
+	f(alice, time.Hour, perm.TimedOut)
+	f(alice, -time.Second, perm.DefaultEveryone)
+	f(alice, time.Hour, perm.All, 8)
+	f(bob, time.Hour, perm.All)
+}

@@ -278,12 +278,15 @@ type Ready struct {
 	ResumeGatewayURL string                 `json:"resume_gateway_url"`
 	Shard            *Shard                 `json:"shard,omitempty"`
 	Application      ReadyApplication       `json:"application"`
-	PrivateChannels  List[Channel]          `json:"private_channels"`
+	PrivateChannels  List[PrivateChannel]   `json:"private_channels"`
 	Relationships    List[Null]             `json:"relationships"`
 	Presences        List[Null]             `json:"presences"`
 	UserSettings     struct{}               `json:"user_settings"`
-	Sessions         List[OwnSession]       `json:"sessions,omitempty"` // a person's own, on all their clients
-	Trace            List[string]           `json:"_trace"`
+	// The next three are for people, and not for bots. Sessions are their own on all their clients.
+	ReadState         *ReadState         `json:"read_state,omitempty"`
+	UserGuildSettings *UserGuildSettings `json:"user_guild_settings,omitempty"`
+	Sessions          List[OwnSession]   `json:"sessions,omitempty"`
+	Trace             List[string]       `json:"_trace"`
 }
 
 // OwnSession is a session as its user sees it: also when it is invisible to others.
@@ -310,7 +313,14 @@ type Resumed struct {
 	Trace List[string] `json:"_trace"`
 }
 
-// TypingStart is TYPING_START, and the body of the ephemeral topic of the same purpose.
+// TypingSignal is the body of the ephemeral topic of the same purpose.
+type TypingSignal struct {
+	TypingStart
+	// To are the recipients of a direct channel.
+	To []id.ID `json:"to,omitempty"`
+}
+
+// TypingStart is TYPING_START.
 type TypingStart struct {
 	ChannelID id.ID   `json:"channel_id"`
 	GuildID   id.ID   `json:"guild_id,omitempty"`

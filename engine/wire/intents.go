@@ -42,6 +42,7 @@ var DispatchIntents = map[string]Wanted{
 	"TYPING_START":                  {Guild: IntentGuildMessageTyping, Direct: IntentDirectMessageTyping},
 	"MESSAGE_READ":                  {Guild: IntentMessageRead, Direct: IntentMessageRead},
 
-	"USER_UPDATE": {},
-	"MESSAGE_ACK": {},
+	"USER_UPDATE":                {},
+	"USER_GUILD_SETTINGS_UPDATE": {},
+	"MESSAGE_ACK":                {},
 }

@@ -99,7 +99,14 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
 				ready := s.ready(r, in, at)
-				ready.Sessions = s.ownSessions(ctx, r)
+				var err error
+				if ready.PrivateChannels, err = s.privates(ctx, r); err != nil {
+					return err
+				}
+				if !r.shape.bot {
+					s.addOwn(ctx, &ready, at)
+					ready.Sessions = s.ownSessions(ctx, r)
+				}
 				return emit("READY", encode(ready))
 			},
 			Body: s.painter(r).steps(nil, at.guilds),
@@ -157,11 +164,11 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.shard.Direct()}
 }
 
 func (s *Service) painter(r *record) painter {
-	return painter{people: s.people, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
+	return painter{people: s.people, lasts: s.lasts, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
 }
 
 // Resume goes on with a session where its client left off.

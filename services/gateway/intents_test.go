@@ -22,12 +22,15 @@ const (
 	dave, carol = id.ID(60), id.ID(61)
 )
 
-// sample is an entry of some type in the world of TestIntents, and what it is dispatched as to those who want it all.
+// sample is an entry of some type in the world of TestIntents, and what it is dispatched as to those who want it all. With recipients or without
+// a guild it is about what is direct.
 type sample struct {
 	entry bus.Entry
 	body  any
 	want  []string
 }
+
+func (s sample) direct() bool { return s.entry.Guild == 0 && s.entry.Channel != 0 }
 
 // samples has some of each type that is dispatched, in an order that makes sense.
 func samples() []sample {
@@ -42,6 +45,10 @@ func samples() []sample {
 	message := wire.MessageBody{ChannelID: general, Content: "x"}
 	home := func(kind wire.EventType) bus.Entry { return bus.Entry{Type: kind, Guild: guild} }
 	about := func(kind wire.EventType, u id.ID) bus.Entry { return bus.Entry{Type: kind, Guild: guild, User: u} }
+	together := wire.Direct{ID: crowd, Type: wire.ChannelGroupDM, Recipients: wire.List[id.ID]{alice, robot}, OwnerID: alice}
+	to := func(kind wire.EventType) bus.Entry {
+		return bus.Entry{Type: kind, Channel: crowd, To: together.Recipients}
+	}
 	in := func(kind wire.EventType, c id.ID) bus.Entry { return bus.Entry{Type: kind, Guild: guild, Channel: c} }
 	return []sample{
 		{bus.Entry{Type: wire.UserUpdated, User: bob}, wire.UserChangedPayload{User: person(bob)}, []string{"GUILD_MEMBER_UPDATE"}},
@@ -70,7 +77,14 @@ func samples() []sample {
 		{in(wire.MessageUpdated, general), wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_UPDATE"}},
 		{in(wire.MessageDeleted, general), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{7}}, []string{"MESSAGE_DELETE"}},
 		{in(wire.MessageDeleted, general), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{8, 9}}, []string{"MESSAGE_DELETE_BULK"}},
-		{in(wire.TypingStarted, general), wire.TypingStart{GuildID: guild, ChannelID: general, UserID: bob}, []string{"TYPING_START"}},
+		{in(wire.TypingStarted, general), wire.TypingSignal{TypingStart: wire.TypingStart{GuildID: guild, ChannelID: general, UserID: bob}}, []string{"TYPING_START"}},
+
+		{to(wire.DirectChanged), wire.DirectChangedPayload{Direct: together, Came: together.Recipients}, []string{"CHANNEL_CREATE"}},
+		{to(wire.DirectChanged), wire.DirectChangedPayload{Direct: together}, []string{"CHANNEL_UPDATE"}},
+		{to(wire.MessageSent), wire.MessageSentPayload{Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_CREATE"}},
+		{to(wire.MessageUpdated), wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_UPDATE"}},
+		{to(wire.MessageDeleted), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{7}}, []string{"MESSAGE_DELETE"}},
+		{to(wire.TypingStarted), wire.TypingSignal{TypingStart: wire.TypingStart{ChannelID: crowd, UserID: bob}, To: together.Recipients}, []string{"TYPING_START"}},
 	}
 }
 
@@ -116,12 +130,16 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 			}
 		}
 	}
-	f := func(what string, want []string) {
+	f := func(what string, want []string, direct bool) {
 		t.Helper()
 		for _, l := range all {
 			var wanted []string
 			for _, name := range want {
-				if w, known := wire.DispatchIntents[name]; !known || w.Guild == 0 || l.intents.Has(w.Guild) {
+				need := wire.DispatchIntents[name].Guild
+				if direct {
+					need = wire.DispatchIntents[name].Direct
+				}
+				if l.intents.Has(need) {
 					wanted = append(wanted, name)
 				}
 			}
@@ -130,13 +148,15 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 			}
 		}
 	}
-	f("at the beginning", []string{"READY", "GUILD_CREATE"})
+	f("at the beginning", []string{"READY", "GUILD_CREATE"}, false)
 	sampled := map[wire.EventType][]string{}
 	for _, s := range samples() {
 		sampled[s.entry.Type] = append(sampled[s.entry.Type], s.want...)
 		switch {
 		case s.entry.Type == wire.TypingStarted:
-			b.service.core.send(typingEvent(s.body.(wire.TypingStart), encode(s.body)))
+			b.service.core.send(expandTyping(s.body.(wire.TypingSignal))...)
+		case s.entry.Type == wire.DirectChanged:
+			b.direct(s.body.(wire.DirectChangedPayload))
 		case wire.Events[s.entry.Type].Durable && strings.HasPrefix(string(s.entry.Type), "MESSAGE_"):
 			s.entry.Body = encode(s.body)
 			got, err := b.log.Publish(t.Context(), bus.Post{Entry: s.entry})
@@ -147,7 +167,7 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 		default:
 			b.cold(s.entry.Type, s.entry, s.body)
 		}
-		f(string(s.entry.Type), s.want)
+		f(string(s.entry.Type), s.want, s.direct())
 	}
 	for kind, e := range wire.Events {
 		for _, name := range sampled[kind] {
@@ -156,8 +176,13 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 			}
 		}
 		t.Run(string(kind), func(t *testing.T) {
-			if len(e.Dispatches) > 0 && len(sampled[kind]) == 0 && kind != wire.UserDeleted { // that guilds tell of
-				t.Skip("there is no sample of it: add one")
+			switch kind {
+			case wire.UserDeleted: // guilds tell of it
+			case wire.MessagesRead, wire.SettingsUpdated: // for one user alone
+			default:
+				if len(e.Dispatches) > 0 && len(sampled[kind]) == 0 {
+					t.Skip("there is no sample of it: add one")
+				}
 			}
 		})
 	}
@@ -168,7 +193,7 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 	for !strings.Contains(string(all[first].dispatchAny("PRESENCE_UPDATE").D), `"dnd"`) {
 	}
 	all = slices.Delete(all, first, first+1)
-	f("a presence", []string{"PRESENCE_UPDATE"})
+	f("a presence", []string{"PRESENCE_UPDATE"}, false)
 
 	// What is told is what the table says, for whatever else was put into the log.
 	records, ok := b.service.core.since(hub.Behind(b.service.core.floor()))
@@ -177,8 +202,12 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 	}
 	for _, r := range records {
 		for _, e := range r.Value {
-			if w := wire.DispatchIntents[e.Name]; e.Intents != w.Guild && (e.User == 0 || e.Intents != 0) {
-				t.Errorf("%s is for %b, the table says %b", e.Name, e.Intents, w.Guild)
+			want := wire.DispatchIntents[e.Name].Guild
+			if e.Guild == 0 {
+				want = wire.DispatchIntents[e.Name].Direct
+			}
+			if e.Intents != want && (e.User == 0 || e.Intents != 0) { // of oneself one is told anyway
+				t.Errorf("%s is for %b, the table says %b", e.Name, e.Intents, want)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func (b *bundle) tell(kind wire.EventType, content string, author id.ID, mentions []id.ID, replied *wire.RepliedMessage) {
 	b.t.Helper()
 	body := wire.MessageBody{
-		ChannelID: general, Content: content, Embeds: wire.List[wire.Embed]{{Type: "rich"}}, Attachments: wire.List[wire.Attachment]{{Filename: content}},
+		ChannelID: general, Content: content, Embeds: wire.List[wire.Embed]{{Type: "rich"}}, Attachments: wire.List[wire.Attachment]{{ID: 5, Filename: content}},
 		Components: wire.List[wire.Null]{{}},
 	}
 	if replied != nil {

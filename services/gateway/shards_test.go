@@ -98,7 +98,7 @@ func TestShards_HaveTheirGuildsAndNoOthers(t *testing.T) {
 	f("a guild that is lost", nil, []string{"GUILD_DELETE"}, nil)
 	b.cold(wire.UserUpdated, bus.Entry{User: alice}, wire.UserChangedPayload{User: person(alice)})
 	f("a new name", []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"})
-	b.service.core.send(&hub.Event{Name: "CHANNEL_CREATE", User: alice, Body: []byte(`{}`)})
+	b.service.core.send(&hub.Event{Name: "CHANNEL_CREATE", Channel: 5, User: alice, Body: encode(wire.PrivateChannel{ID: 5, Type: wire.ChannelDM})})
 	f("what is direct", []string{"CHANNEL_CREATE"}, nil, nil)
 	all[0].send(wire.OpRequestGuildMembers, map[string]any{"guild_id": guilds[1], "query": "", "limit": 0})
 	if c := all[0].ask(map[string]any{"guild_id": guild, "query": "", "limit": 0}); c[0].GuildID != guild {
@@ -121,7 +121,7 @@ func TestShards_HaveTheirGuildsAndNoOthers(t *testing.T) {
 		back.dispatch("USER_UPDATE")
 		back.dispatch("GUILD_MEMBER_UPDATE")
 		back.dispatch("RESUMED")
-		there.service.core.send(&hub.Event{Name: "CHANNEL_CREATE", User: alice, Body: []byte(`{}`)})
+		there.service.core.send(&hub.Event{Name: "CHANNEL_CREATE", Channel: 5, User: alice, Body: encode(wire.PrivateChannel{ID: 5, Type: wire.ChannelDM})})
 		if got := len(back.heard()); got != max(0, 1-i) {
 			t.Errorf("shard %d was told %d direct events", i, got)
 		}

@@ -34,9 +34,11 @@ func (s *Service) putBan(c *rest.Call, in wire.BanUser) (rest.None, error) {
 			return event{}, err
 		}
 		if m != nil {
-			return w.remove(ctx, face, wire.CauseBanned)
+			return w.remove(ctx, face, wire.CauseBanned, note{action: wire.AuditBanAdd, target: user})
 		}
-		return event{kind: wire.BanAdded, user: user, payload: wire.BanChangedPayload{User: face}}, nil
+		e := event{kind: wire.BanAdded, user: user, payload: wire.BanChangedPayload{User: face}}
+		e.audit = []note{{action: wire.AuditBanAdd, target: user}}
+		return e, nil
 	})
 }
 
@@ -71,7 +73,9 @@ func (s *Service) deleteBan(c *rest.Call, _ rest.None) (rest.None, error) {
 		if !deleted {
 			return event{}, fault.New(fault.UnknownBan)
 		}
-		return event{kind: wire.BanRemoved, user: user, payload: wire.BanChangedPayload{User: faces[user]}}, nil
+		e := event{kind: wire.BanRemoved, user: user, payload: wire.BanChangedPayload{User: faces[user]}}
+		e.audit = []note{{action: wire.AuditBanRemove, target: user}}
+		return e, nil
 	})
 }
 

@@ -2,7 +2,6 @@ package guilds
 
 import (
 	"encoding/json"
-	"net/http"
 	"sync"
 	"testing"
 
@@ -128,16 +127,9 @@ func TestBan_KeepsTheFirstReason(t *testing.T) {
 	b := setup(t)
 	g := b.guild()
 	at := path("/guilds/%s/bans/%s", g.ID, stranger)
-	for _, reason := range []string{"too%20loud", "again"} {
-		r, err := http.NewRequestWithContext(t.Context(), "PUT", b.base+at, nil)
-		b.must(err)
-		r.Header.Set("Authorization", owner.String())
-		r.Header.Set("X-Audit-Log-Reason", reason)
-		res, err := b.client.Do(r)
-		b.must(err)
-		b.must(res.Body.Close())
-		if res.StatusCode != 204 {
-			t.Errorf("got %d", res.StatusCode)
+	for _, reason := range []string{"too loud", "again"} {
+		if a := b.because(reason, owner, "PUT", at, ""); a.status != 204 {
+			t.Errorf("got %s", a)
 		}
 	}
 	if ban := get[wire.Ban](b, 200, owner, "GET", at, ""); ban.Reason == nil || *ban.Reason != "too loud" || ban.User.ID != stranger {

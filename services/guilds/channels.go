@@ -34,12 +34,16 @@ func (s *Service) listChannels(c *rest.Call, _ rest.None) ([]wire.Channel, error
 	return out, nil
 }
 
-func (s *Service) getChannel(c *rest.Call, _ rest.None) (wire.Channel, error) {
+func (s *Service) getChannel(c *rest.Call, _ rest.None) (out wire.AnyChannel, err error) {
 	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel)
 	if err != nil {
-		return wire.Channel{}, err
+		return out, err
 	}
-	return *grant.Channel, nil
+	if grant.Direct != nil {
+		private, err := s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
+		return wire.AnyChannel{Private: &private}, err
+	}
+	return wire.AnyChannel{Guild: grant.Channel}, nil
 }
 
 func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.Channel, err error) {
@@ -71,7 +75,9 @@ func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.C
 		if in.Position == nil {
 			out.Position = min(lastPosition(w.guild, &out)+1, math.MaxInt32)
 		}
-		return event{kind: wire.ChannelCreated, channel: out.ID, payload: wire.ChannelChangedPayload{Channel: out}}, saveChannel(ctx, w.tx, &out)
+		e := event{kind: wire.ChannelCreated, channel: out.ID, payload: wire.ChannelChangedPayload{Channel: out}}
+		e.audit = []note{{action: wire.AuditChannelCreate, target: out.ID, changes: differences(nil, out)}}
+		return e, saveChannel(ctx, w.tx, &out)
 	})
 	return out, err
 }
@@ -133,9 +139,15 @@ func lastPosition(g *roster.Guild, ch *wire.Channel) int {
 	return last
 }
 
-func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.Channel, err error) {
+func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.renameDirect(c, in)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error) {
-		set(&ch.Name, in.Name)
+		set(&ch.Name, in.Name.Ptr())
 		set(&ch.NSFW, in.NSFW)
 		set(&ch.Position, in.Position)
 		set(&ch.RateLimitPerUser, in.RateLimitPerUser)
@@ -164,27 +176,40 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.C
 			}
 		}
 		out = ch
-		return channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
-func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, err error) {
+func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.closeDirect(c)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
+		e.audit = []note{{action: wire.AuditChannelDelete, target: ch.ID, changes: differences(ch, nil)}}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
-// changeChannel is change for the channel in the path, in which the actor needs need. do gets a copy of the channel and
+// changeChannel is change for the channel of a guild in the path, in which the actor needs need. do gets a copy of the channel and
 // what the actor may do there; the channel's lists are shared with the snapshot and must be replaced, not written.
 func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error)) error {
 	channel := c.ID("channel")
 	guild, err := s.roster.GuildOf(c.Context(), channel)
 	if err != nil {
 		return err
+	}
+	if guild == 0 {
+		if _, err := s.roster.Can(c.Context(), c.User(), channel, 0); err != nil {
+			return err
+		}
+		return fault.New(fault.NotOnDM)
 	}
 	return s.change(c, scope{guild: guild, missing: fault.UnknownChannel, users: users}, func(ctx context.Context, w *change) (event, error) {
 		ch, own, err := w.mayIn(channel, need)
@@ -195,6 +220,15 @@ func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do 
 	})
 }
 
-func channelUpdated(ch *wire.Channel) event {
-	return event{kind: wire.ChannelUpdated, channel: ch.ID, payload: wire.ChannelChangedPayload{Channel: *ch}}
+// channelUpdated is the event of a channel that is as ch is now.
+func (w *change) channelUpdated(ch *wire.Channel) event {
+	was := *w.guild.Channels[ch.ID]
+	e := event{kind: wire.ChannelUpdated, channel: ch.ID, payload: wire.ChannelChangedPayload{Channel: *ch}}
+	e.audit = w.overwriteNotes(ch.ID, was.PermissionOverwrites, ch.PermissionOverwrites)
+	is := *ch
+	was.PermissionOverwrites, is.PermissionOverwrites = nil, nil
+	if changes := differences(was, is); changes != nil {
+		e.audit = append(e.audit, note{action: wire.AuditChannelUpdate, target: ch.ID, changes: changes})
+	}
+	return e
 }

@@ -83,6 +83,27 @@ func TestCreateGuild_FollowsATemplate(t *testing.T) {
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","channels":[{"name":"a","type":5}]}`)
 }
 
+func TestCreateGuild_SaysWhereItIsToldWhoJoins(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const channels = `"channels":[{"id":"1","name":"hall","type":2},{"id":"2","name":"first"},{"id":"3","name":"second"}]`
+	f := func(body, want string, flags int) {
+		t.Helper()
+		g := get[wire.Guild](b, 201, owner, "POST", "/guilds", `{"name":"house",`+channels+body+`}`)
+		for _, c := range get[[]wire.Channel](b, 200, owner, "GET", path("/guilds/%s/channels", g.ID), "") {
+			if (c.ID == g.SystemChannelID) != (c.Name == want) || g.SystemChannelFlags != flags {
+				t.Errorf("%s: %s is told it, with flags %d", body, c.Name, g.SystemChannelFlags)
+			}
+		}
+	}
+	f(``, "first", 0)
+	f(`,"system_channel_id":null,"system_channel_flags":1`, "first", 1)
+	f(`,"system_channel_id":"3"`, "second", 0)
+	for _, bad := range []string{`,"system_channel_id":"1"`, `,"system_channel_id":"4"`, `,"system_channel_flags":-1`, `,"system_channel_flags":"x"`} {
+		b.want(50035, owner, "POST", "/guilds", `{"name":"house",`+channels+bad+`}`)
+	}
+}
+
 func TestCreateGuild_StopsAtTheLimitUnderContention(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, Config{GuildsMax: 3})

@@ -71,7 +71,9 @@ func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Inv
 			return event{}, err
 		}
 		out = inviteOf(made, w.guild, face)
-		return event{kind: wire.InviteCreated, channel: ch.ID, payload: wire.InviteChangedPayload{Invite: out}}, nil
+		e := event{kind: wire.InviteCreated, channel: ch.ID, payload: wire.InviteChangedPayload{Invite: out}}
+		e.audit = []note{{action: wire.AuditInviteCreate, changes: differences(nil, auditedInvite(out))}}
+		return e, nil
 	})
 	return out, err
 }
@@ -97,6 +99,19 @@ func inviteOf(i inviteRow, g *roster.Guild, inviter wire.User) wire.Invite {
 		out.Channel = wire.InviteChannel{ID: ch.ID, Type: ch.Type, Name: ch.Name}
 	}
 	return out
+}
+
+// auditedInvite is what the audit log tells of an invite.
+func auditedInvite(i wire.Invite) any {
+	return struct {
+		Code      string `json:"code"`
+		ChannelID id.ID  `json:"channel_id"`
+		InviterID id.ID  `json:"inviter_id"`
+		MaxAge    int    `json:"max_age"`
+		MaxUses   int    `json:"max_uses"`
+		Uses      int    `json:"uses"`
+		Temporary bool   `json:"temporary"`
+	}{i.Code, i.Channel.ID, i.Inviter.ID, i.MaxAge, i.MaxUses, i.Uses, i.Temporary}
 }
 
 // publicInvite is an invite as anybody sees it who knows its code.
@@ -200,6 +215,7 @@ func (s *Service) deleteInvite(c *rest.Call, _ rest.None) (out wire.Invite, err 
 		}
 		out = inviteOf(row, w.guild, faces[row.inviter])
 		e := event{kind: wire.InviteDeleted, channel: row.channel, payload: wire.InviteDeletedPayload{Code: code, ChannelID: row.channel}}
+		e.audit = []note{{action: wire.AuditInviteDelete, changes: differences(auditedInvite(out), nil)}}
 		return e, deleteInvite(ctx, w.tx, code)
 	})
 	return out, err

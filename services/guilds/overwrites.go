@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
@@ -40,7 +41,7 @@ func (s *Service) putOverwrite(c *rest.Call, in wire.SetOverwrite) (rest.None, e
 			}
 			ch.PermissionOverwrites = append(ch.PermissionOverwrites, next)
 		}
-		return channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
 	})
 }
 
@@ -55,7 +56,7 @@ func (s *Service) deleteOverwrite(c *rest.Call, _ rest.None) (rest.None, error) 
 			return event{}, err
 		}
 		ch.PermissionOverwrites = slices.Delete(slices.Clone(ch.PermissionOverwrites), at, at+1)
-		return channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
 	})
 }
 
@@ -85,6 +86,31 @@ func (w *change) overwrites(before []wire.Overwrite, wanted []wire.ChannelOverwr
 		bits |= touched(o, byID(out, o.ID))
 	}
 	return out, holds(own, bits)
+}
+
+// overwriteNotes say which overwrites of a channel are new, different or gone.
+func (w *change) overwriteNotes(channel id.ID, before, after []wire.Overwrite) (out []note) {
+	add := func(action wire.AuditAction, o wire.Overwrite, changes []wire.AuditChange) {
+		options := map[string]string{"id": o.ID.String(), "type": strconv.Itoa(o.Type)}
+		if r := w.guild.Roles[o.ID]; r != nil {
+			options["role_name"] = r.Name
+		}
+		out = append(out, note{action: action, target: channel, changes: changes, options: options})
+	}
+	for _, o := range after {
+		switch i := find(before, o.ID); {
+		case i < 0:
+			add(wire.AuditOverwriteCreate, o, differences(nil, o))
+		case before[i] != o:
+			add(wire.AuditOverwriteUpdate, o, differences(before[i], o))
+		}
+	}
+	for _, o := range before {
+		if find(after, o.ID) < 0 {
+			add(wire.AuditOverwriteDelete, o, differences(o, nil))
+		}
+	}
+	return out
 }
 
 // exists says whether an overwrite's role or member is there.

@@ -2,19 +2,27 @@ package guilds
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
 )
 
 // Routes is all that the service offers.
 var Routes = rest.Table[*Service]{
-	rest.POST("/guilds", (*Service).createGuild, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.POST("/guilds", (*Service).createGuild, rest.UsersOnly(), rest.Status(http.StatusCreated), rest.Body(iconBodyMax)),
 	rest.GET("/guilds/{guild}", (*Service).getGuild),
-	rest.PATCH("/guilds/{guild}", (*Service).updateGuild),
+	rest.PATCH("/guilds/{guild}", (*Service).updateGuild, rest.Body(iconBodyMax)),
 	rest.DELETE("/guilds/{guild}", (*Service).deleteGuild),
 	rest.POST("/guilds/{guild}/delete", (*Service).deleteGuild),
+	rest.GET("/icons/{guild}/{file}", (*Service).getIcon, rest.Public(), rest.Root(), rest.Limit(1000, 10*time.Second)),
 	rest.GET("/users/@me/guilds", (*Service).listMyGuilds),
 	rest.DELETE("/users/@me/guilds/{guild}", (*Service).leaveGuild),
+
+	rest.POST("/users/@me/channels", (*Service).openChannel, rest.Limit(10, 10*time.Second)),
+	rest.GET("/users/@me/channels", (*Service).listDirects),
+	rest.PUT("/channels/{channel}/recipients/{user}", (*Service).addRecipient, rest.UsersOnly()),
+	rest.DELETE("/channels/{channel}/recipients/{user}", (*Service).removeRecipient, rest.UsersOnly()),
 
 	rest.GET("/guilds/{guild}/channels", (*Service).listChannels),
 	rest.POST("/guilds/{guild}/channels", (*Service).createChannel, rest.Status(http.StatusCreated)),
@@ -32,11 +40,13 @@ var Routes = rest.Table[*Service]{
 	rest.DELETE("/guilds/{guild}/roles/{role}", (*Service).deleteRole),
 
 	rest.GET("/guilds/{guild}/permissions/explain", (*Service).explain),
+	rest.GET("/guilds/{guild}/audit-logs", (*Service).listAudit),
 
 	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
+	rest.GET("/guilds/{guild}/members/search", (*Service).searchMembers),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
-	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated)),
+	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated), rest.Answers[wire.Member](), rest.OrEmpty()),
 	rest.PATCH("/guilds/{guild}/members/{user}", (*Service).updateMember),
 	rest.DELETE("/guilds/{guild}/members/{user}", (*Service).kickMember),
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),

@@ -17,13 +17,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
+
+var iconRefused = metrics.NewCounter(`xcord_guilds_icon_refused_total`)
 
 // Config of the service. The zero value is the default.
 type Config struct {
@@ -32,6 +38,8 @@ type Config struct {
 	// ChannelsMax, RolesMax and InvitesMax bound what one guild has (defaults: wire's limits, 500, 250 and 1000). A
 	// guild is read as a whole, so these bound that, too.
 	ChannelsMax, RolesMax, InvitesMax int
+	// AuditKeep is how long the audit log remembers (default 45 days).
+	AuditKeep time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -47,6 +55,9 @@ func (c Config) withDefaults() Config {
 	if c.InvitesMax == 0 {
 		c.InvitesMax = wire.InvitesPerGuildMax
 	}
+	if c.AuditKeep == 0 {
+		c.AuditKeep = 45 * 24 * time.Hour
+	}
 	return c
 }
 
@@ -61,6 +72,9 @@ func (c Config) Validate() error {
 		if n < 0 || n > objectsMax {
 			errs = append(errs, fmt.Errorf("guilds %s must be between 0 and %d", name, objectsMax))
 		}
+	}
+	if c.AuditKeep < 0 {
+		errs = append(errs, errors.New("guilds AuditKeep must not be negative"))
 	}
 	return errors.Join(errs...)
 }
@@ -82,6 +96,7 @@ type Service struct {
 	roster *roster.Roster
 	outbox *roster.Outbox
 	turns  turns
+	icons  *picture.Reader
 
 	departing chan id.ID // whose accounts were deleted
 	on        life.Switch
@@ -95,7 +110,7 @@ func New(config Config, deps Deps) *Service {
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(), departing: make(chan id.ID, farewellQueue),
+		turns: newTurns(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
@@ -107,12 +122,13 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("start guilds: %w", err)
 		}
 		s.loops.Go("guilds farewells", s.farewells)
+		s.loops.Go("guilds audit log", s.forgetting)
 		return nil
 	})
 }
 
-// Stop ends the farewells; requests in flight are the server's.
+// Stop ends what goes on in the background; requests in flight are the server's.
 func (s *Service) Stop() { s.on.Stop(s.loops.Stop) }
 
-// Failed reports farewells that ended by themselves.
+// Failed reports what ended by itself in the background.
 func (s *Service) Failed() <-chan error { return s.loops.Failed() }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -143,6 +144,12 @@ func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) 
 // ask sends a request; body is JSON text, "" for none. It may be called by any goroutine.
 func (b *bundle) ask(as id.ID, method, path, body string) answer {
 	b.t.Helper()
+	return b.because("", as, method, path, body)
+}
+
+// because is ask with a reason for the audit log.
+func (b *bundle) because(reason string, as id.ID, method, path, body string) answer {
+	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(body))
 	if err != nil {
 		b.t.Error(err)
@@ -150,6 +157,9 @@ func (b *bundle) ask(as id.ID, method, path, body string) answer {
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if reason != "" {
+		r.Header.Set("X-Audit-Log-Reason", url.PathEscape(reason))
 	}
 	if as == robot {
 		r.Header.Set("Authorization", "Bot "+as.String())
@@ -246,6 +256,12 @@ func path(format string, ids ...id.ID) string {
 // entries are those of a guild, in the order of the log, as soon as there are n of them.
 func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 	b.t.Helper()
+	return b.matching(n, func(e bus.Entry) bool { return e.Guild == g })
+}
+
+// matching are the entries that match, in the order of the log, as soon as there are n of them.
+func (b *bundle) matching(n int, match func(bus.Entry) bool) []bus.Entry {
+	b.t.Helper()
 	var mu sync.Mutex
 	var out []bus.Entry
 	enough := make(chan struct{})
@@ -254,7 +270,7 @@ func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, e := range entries {
-			if e.Guild != g {
+			if !match(e) {
 				continue
 			}
 			if out = append(out, e); len(out) == n {

@@ -54,13 +54,22 @@ func (in createGuild) build(ctx context.Context, owner id.ID, next func(context.
 	if err := in.buildChannels(ctx, out, roles, next); err != nil {
 		return nil, err
 	}
-	for _, ch := range out.Channels {
-		if ch.Type == wire.ChannelText {
-			out.Guild.SystemChannelID = ch.ID
-			break
+	out.Guild.SystemChannelFlags = in.SystemChannelFlags
+	out.Guild.SystemChannelID, err = in.systemChannel(out.Channels)
+	return out, err
+}
+
+// systemChannel is the one that the body names, or else the first text channel; 0 when there is none.
+func (in createGuild) systemChannel(made []wire.Channel) (id.ID, error) {
+	for i, ch := range made {
+		if ch.Type == wire.ChannelText && (in.SystemChannelID == 0 || in.Channels[i].Placeholder == in.SystemChannelID) {
+			return ch.ID, nil
 		}
 	}
-	return out, nil
+	if in.SystemChannelID != 0 {
+		return 0, fault.Invalid(fault.Field{Path: "system_channel_id", Code: fault.FieldChoices, Message: "Not a text channel of this guild."})
+	}
+	return 0, nil
 }
 
 // buildRoles answers what the body's ids of roles stand for.

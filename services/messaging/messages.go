@@ -72,6 +72,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err := mustText(grant.Channel); err != nil {
 		return nil, err
 	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
+		return nil, err
+	}
 	author, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return nil, err
@@ -151,12 +154,17 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err
@@ -210,7 +218,7 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
 // editMessage changes what the author wrote.
@@ -255,6 +263,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	if !body.Type.Written() {
+		return nil, fault.New(fault.SystemMessage)
 	}
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
@@ -305,7 +316,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wi
 		return nil, err
 	}
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
 	if err != nil {
 		return nil, err
 	}
@@ -345,6 +356,13 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
+	}
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
 	if m.author != c.User() {
 		// Asked again with the permission, so that a refusal is never given from a cache.
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
@@ -352,6 +370,17 @@ func (s *Service) tryDelete(c *rest.Call) error {
 		}
 	}
 	return s.publishDelete(ctx, grant, c.User(), m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.

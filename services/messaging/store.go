@@ -233,6 +233,11 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 	if c := b.edits(); len(c.id) > 0 {
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
+	if len(b.announced) > 0 {
+		c := columnsOf(b.announced)
+		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)
+	}
+	b.reads.Queue(queue, groupName, shard, epoch)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced

@@ -1,0 +1,148 @@
+package guilds
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/wire"
+)
+
+// auditPage is how many entries of the audit log are given when no limit is asked for.
+const auditPage = 50
+
+// note is what a change says of itself in the audit log.
+type note struct {
+	action  wire.AuditAction
+	target  id.ID
+	changes []wire.AuditChange
+	options map[string]string
+}
+
+// notesMax is far above how many notes one change makes.
+const notesMax = 1 << 10
+
+// auditNotes are the notes of the change that leads to a version. Their ids are unique within the guild without asking anybody: there
+// are not 4096 versions of it in a millisecond.
+func auditNotes(notes []note, actor id.ID, reason string, version int64) []wire.AuditNote {
+	out := make([]wire.AuditNote, len(notes))
+	now := uint64(time.Now().UnixMilli())
+	for i, n := range notes {
+		out[i] = wire.AuditNote{ID: id.FromSequence(now, version*notesMax+int64(i)), Action: n.action, Actor: actor, Target: n.target,
+			Changes: n.changes, Options: n.options, Reason: reason}
+	}
+	return out
+}
+
+// unaudited are the keys of which the audit log tells nothing: they do not change, or are told by entries of their own.
+var unaudited = map[string]bool{
+	"id": true, "guild_id": true, "user_id": true, "last_message_id": true, "roles": true, "emojis": true, "stickers": true, "joined_at": true,
+	"guild": true, "channel": true, "inviter": true, "created_at": true, "expires_at": true,
+}
+
+// renamed are the keys that the audit log calls by another name.
+var renamed = map[string]string{"icon": "icon_hash"}
+
+// differences are the changes that lead from one object to another of the same kind; nil stands for one that is not there.
+func differences(before, after any) []wire.AuditChange {
+	was, is := keysOf(before), keysOf(after)
+	keys := maps.Clone(was)
+	maps.Copy(keys, is)
+	var out []wire.AuditChange
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if unaudited[key] || bytes.Equal(was[key], is[key]) {
+			continue
+		}
+		c := wire.AuditChange{Key: key, Old: was[key], New: is[key]}
+		if name := renamed[key]; name != "" {
+			c.Key = name
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// keysOf are the values in an object of package wire that are not null.
+func keysOf(v any) map[string]json.RawMessage {
+	out := map[string]json.RawMessage{}
+	if v == nil {
+		return out
+	}
+	if err := json.Unmarshal(encode(v), &out); err != nil {
+		panic("BUG: an object of the audit log is none: " + err.Error())
+	}
+	maps.DeleteFunc(out, func(_ string, raw json.RawMessage) bool { return string(raw) == "null" })
+	return out
+}
+
+// encode encodes what always can be.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: it does not encode: " + err.Error())
+	}
+	return b
+}
+
+// listAudit answers the newest entries first; behind after, the oldest.
+func (s *Service) listAudit(c *rest.Call, in wire.ListAuditLog) (out wire.AuditLog, err error) {
+	ctx, guild := c.Context(), c.ID("guild")
+	if _, err := s.roster.CanGuild(ctx, c.User(), guild, perm.ViewAuditLog); err != nil {
+		return out, err
+	}
+	if out.Entries, err = s.store.audit(ctx, guild, in, or(in.Limit, auditPage)); err != nil {
+		return out, err
+	}
+	var users []id.ID
+	for _, n := range out.Entries {
+		users = append(users, n.Actor)
+		if aboutUser(n.Action) {
+			users = append(users, n.Target)
+		}
+	}
+	users = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(users))), func(u id.ID) bool { return u == 0 })
+	faces, err := s.roster.Users(ctx, users)
+	for _, u := range users {
+		out.Users = append(out.Users, faces[u])
+	}
+	return out, err
+}
+
+// aboutUser says whether an action's target is a user.
+func aboutUser(a wire.AuditAction) bool {
+	return a >= wire.AuditMemberKick && a <= wire.AuditBotAdd || a >= wire.AuditMessageDelete && a <= wire.AuditMessageUnpin && a != wire.AuditMessageBulkDelete
+}
+
+const (
+	// forgetEvery is how often the oldest of the audit log is looked for, and forgetBatch, how much of it goes at once.
+	forgetEvery = time.Hour
+	forgetBatch = 1000
+)
+
+// forgetting keeps the audit log as short as it is to be. Several processes may do so at once.
+func (s *Service) forgetting(ctx context.Context) error {
+	for {
+		timer := time.NewTimer(forgetEvery/2 + rand.N(forgetEvery))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		n, err := int64(forgetBatch), error(nil)
+		for n == forgetBatch && err == nil {
+			n, err = s.store.forget(ctx, time.Now().Add(-s.config.AuditKeep), forgetBatch)
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("what is old in the audit log cannot be forgotten, which is tried again", "err", err)
+		}
+	}
+}
