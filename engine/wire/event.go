@@ -111,14 +111,17 @@ type ServerUpdatedPayload struct {
 	Guild Guild `json:"guild"`
 }
 
-// ServerDeletedPayload is the body of SERVER_DELETED.
+// ServerDeletedPayload is the body of SERVER_DELETED, with the channels that went with it.
 type ServerDeletedPayload struct {
-	GuildID id.ID `json:"guild_id"`
+	GuildID  id.ID   `json:"guild_id"`
+	Channels []id.ID `json:"channels,omitempty"`
 }
 
 // ChannelChangedPayload is the body of CHANNEL_CREATED and CHANNEL_UPDATED.
 type ChannelChangedPayload struct {
 	Channel Channel `json:"channel"`
+	// Others are channels of CHANNEL_UPDATED that change in the same step: moved together, or in step with their category.
+	Others []Channel `json:"others,omitempty"`
 }
 
 // ChannelDeletedPayload is the body of CHANNEL_DELETED.
@@ -154,11 +157,14 @@ const (
 type MemberRemovedPayload struct {
 	User  User   `json:"user"`
 	Cause string `json:"cause"`
+	// PurgeSince is from where on what a banned user wrote is to be deleted, up to here; 0 is nothing.
+	PurgeSince id.ID `json:"purge_since,omitempty"`
 }
 
 // BanChangedPayload is the body of BAN_ADDED and BAN_REMOVED.
 type BanChangedPayload struct {
-	User User `json:"user"`
+	User       User  `json:"user"`
+	PurgeSince id.ID `json:"purge_since,omitempty"` // as in MemberRemovedPayload
 }
 
 // InviteChangedPayload is the body of INVITE_CREATED.
@@ -184,6 +190,7 @@ type MessageSentPayload struct {
 	Reopens *DirectChangedPayload `json:"reopens,omitempty"`
 	// Pings are the users and roles that it mentions, and the guild's id when it is for everyone. It stands last: see package reads.
 	Pings []id.ID `json:"pings,omitempty"`
+	// Pings are whom it counts as a mention for: users, roles, and the guild's id when it is for everyone. It stands last: see package reads.
 }
 
 // MessageUpdatedPayload is the body of MESSAGE_UPDATED: the whole message as it is now.

@@ -27,7 +27,9 @@ func (s *Service) ackMessage(c *rest.Call, in wire.AckMessage) (wire.Acked, erro
 	if err != nil {
 		return wire.Acked{}, err
 	}
-	ack.Manual = in.Manual
+	if in.Manual { // who marks something as unread has not read it
+		ack.Manual, ack.GuildID, ack.To = true, 0, nil
+	}
 	return wire.Acked{}, s.acks.put(ack)
 }
 
@@ -127,6 +129,9 @@ func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wir
 	}
 	if len(users) == 0 {
 		return nil, nil
+	}
+	if grant.Direct != nil {
+		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
 	}
 	state, err := s.roster.LookGuild(ctx, grant.Guild.ID, users...)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestService_StartsAndStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	lifetest.Stress(t, func() life.Service {
-		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.svc.reads, Pool: b.pool})
+		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.reads, Pool: b.pool})
 	})
 }
 
@@ -337,7 +337,7 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}
-	if err := b.svc.publishDelete(t.Context(), grant, memberID, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
+	if err := b.svc.publishDelete(t.Context(), grant, memberID, nil, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("delete: got %v", err)
 	}
 }

@@ -226,6 +226,9 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(insertTombstones, groupName, shard, epoch, ids)
 		queue.Queue(deleteMessages, groupName, shard, epoch, channels, ids).Exec(count(&w.deleted))
 	}
+	if len(b.purges) > 0 {
+		queuePurges(queue, epoch, b.purges)
+	}
 	if c := b.creates(); len(c.id) > 0 {
 		queue.Queue(insert, groupName, shard, epoch,
 			c.channel, c.id, c.guild, c.author, c.kind, c.content, c.body, c.edit).Exec(count(&w.inserted))

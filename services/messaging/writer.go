@@ -37,6 +37,7 @@ type writer struct {
 	lease   time.Duration   // how long who leads may stand still
 	hear    chan<- struct{} // is told when there are system messages to be said
 	held    *lead           // nil: this process does not lead
+	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -86,6 +87,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	insertedRows.Add(int(done.inserted))
 	updatedRows.Add(int(done.updated))
 	deletedRows.Add(int(done.deleted))
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -124,11 +131,12 @@ type batch struct {
 	reads     *reads.Fold
 	first     bus.Position // of the entries
 	last      bus.Position
+	purges    []purge
 }
 
 // isEmpty says that there is nothing to store.
 func (b *batch) isEmpty() bool {
-	return len(b.rows)+len(b.order)+len(b.announced) == 0 && b.reads.IsEmpty()
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.purges) == 0 && b.reads.IsEmpty()
 }
 
 // fold works through entries in their order.
@@ -152,6 +160,10 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.delete(e)
 		case wire.MemberJoined, wire.DirectChanged:
 			b.announced = append(b.announced, announcementsOf(e)...)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
