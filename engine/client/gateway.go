@@ -35,7 +35,7 @@ type GatewayConfig struct {
 	// resume_gateway_url for resuming.
 	URL     string
 	Intents wire.Intents // 0: all that there are
-	Shard   *[2]int
+	Shard   *wire.Shard
 
 	// Resume continues this session, of another Gateway or process, instead of beginning one.
 	Resume *State

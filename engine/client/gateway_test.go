@@ -218,11 +218,11 @@ func TestGateway_IdentifySaysWhoAndWhat(t *testing.T) {
 	go func() {
 		p := f.accept(time.Minute)
 		in := p.identified("one")
-		if in.Token != "secret" || *in.Intents != wire.IntentGuilds || *in.Shard != [2]int{1, 2} {
+		if in.Token != "secret" || *in.Intents != wire.IntentGuilds || *in.Shard != (wire.Shard{1, 2}) {
 			t.Errorf("identified with %+v", in)
 		}
 	}()
-	g, err := f.client().Connect(context.Background(), GatewayConfig{Intents: wire.IntentGuilds, Shard: &[2]int{1, 2}})
+	g, err := f.client().Connect(context.Background(), GatewayConfig{Intents: wire.IntentGuilds, Shard: &wire.Shard{1, 2}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ package hub
 
 import (
 	"math"
-	"slices"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
@@ -33,24 +32,20 @@ type Event struct {
 	User id.ID
 	// Except is a user who does not get it.
 	Except id.ID
-	// Author and Mentions are the users who may read the content without the intent.
-	Author   id.ID
-	Mentions []id.ID
 	// Durable events are numbered and replayed.
 	Durable bool
 	// Body is the JSON of d.
 	Body []byte
-	// Bare is Body without the content of a message, for those who may not read it; nil when Body is for everybody.
-	Bare func() []byte
+	// Bare is Body without the content of messages that a user may not read who has not the intent; nil when Body is for everybody.
+	Bare func(user id.ID) []byte
 }
 
 // For is the body that a view may see.
 func (e *Event) For(v *View) []byte {
-	if e.Bare == nil || v.Intents.Has(wire.IntentMessageContent) || e.Guild == 0 || e.Author == v.User ||
-		slices.Contains(e.Mentions, v.User) {
+	if e.Bare == nil || v.Intents.Has(wire.IntentMessageContent) || e.Guild == 0 {
 		return e.Body
 	}
-	return e.Bare()
+	return e.Bare(v.User)
 }
 
 // Point is a place among the events: behind the dispatch with this index of the entry at Pos.

@@ -46,6 +46,15 @@ var leaves = map[reflect.Type]func(way) object{
 	reflect.TypeFor[wire.Discriminator](): func(way) object { return object{"type": "string"} },
 	reflect.TypeFor[wire.Nonce]():         func(way) object { return object{"type": []string{"string", "integer"}, "maxLength": wire.NonceMax} },
 	reflect.TypeFor[json.RawMessage]():    func(way) object { return object{} },
+	reflect.TypeFor[wire.ServerTime]():    func(way) object { return object{"type": "integer"} },
+	reflect.TypeFor[wire.Shard](): func(way) object {
+		return object{"type": "array", "items": object{"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2}
+	},
+	reflect.TypeFor[wire.ActivityEmoji](): func(way) object {
+		return object{"type": "object", "required": []string{"name"}, "properties": object{
+			"name": object{"type": "string"}, "id": digits(), "animated": object{"type": "boolean"},
+		}}
+	},
 }
 
 // zeroIsNull are the leaves that write null when they are none.

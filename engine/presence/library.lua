@@ -1,35 +1,52 @@
 #!lua name=xcord_presence
 
--- show is what others see of a user with these sockets: do not disturb was asked for, so it stands above all; an invisible
--- socket counts for nothing.
-local function show(statuses)
-  local best = 'offline'
-  local rank = {offline = 0, idle = 1, online = 2, dnd = 3}
-  for _, value in ipairs(statuses) do
-    local s = string.match(value, '^%S+')
-    if rank[s] and rank[s] > rank[best] then best = s end
+-- details of what is shown, by user. The key stands here because an older binary does not hand it in.
+local details = 'presence:{p}:details'
+
+local rank = {offline = 0, idle = 1, online = 2, dnd = 3}
+
+-- show is what others see of a user with these sockets: do not disturb was asked for, so it stands above all, and who is here above
+-- who is away; an invisible socket counts for nothing. What the user does is what the highest socket says that says anything, of equal
+-- ones the latest. A socket's value is: status, since when it is there, kind of client, activities; an older binary ends earlier.
+-- Reply: the status, and the details: the status on desktop, mobile and web ('-' for none), and the activities.
+local function show(sockets)
+  local best, on, does = 'offline', {}, {rank = 0, since = 0, text = ''}
+  for i = 2, #sockets, 2 do
+    local status, since, client, text = string.match(sockets[i], '^(%S+) ?(%S*) ?(%S*) ?(.*)$')
+    local r = rank[status] or 0
+    if r > 0 then
+      if client == '' then client = 'web' end
+      if r > rank[best] then best = status end
+      if r > rank[on[client] or 'offline'] then on[client] = status end
+      since = tonumber(since) or 0
+      if text ~= '' and (r > does.rank or r == does.rank and since > does.since) then
+        does = {rank = r, since = since, text = text}
+      end
+    end
   end
-  return best
+  return best, table.concat({on.desktop or '-', on.mobile or '-', on.web or '-', does.text}, ' ')
 end
 
 -- settle compares what is shown with what was, and tells it when it changed.
 -- KEYS 1 sockets of the user, 2 statuses of all, 3 changes
 local function settle(keys, user)
-  local before = redis.call('HGET', keys[2], user) or 'offline'
-  local after = show(redis.call('HVALS', keys[1]))
-  if before == after then return 0 end
+  local before, with = redis.call('HGET', keys[2], user) or 'offline', redis.call('HGET', details, user)
+  local after, now = show(redis.call('HGETALL', keys[1]))
+  if before == after and (after == 'offline' or with == now) then return 0 end
   if after == 'offline' then
     redis.call('HDEL', keys[2], user)
+    redis.call('HDEL', details, user)
   else
     redis.call('HSET', keys[2], user, after)
+    redis.call('HSET', details, user, now)
   end
   redis.call('XADD', keys[3], 'MAXLEN', '~', 10000, '*', 'user', user, 'status', after)
   return 1
 end
 
--- set sets the status of one socket, or removes the socket.
+-- set sets what one socket says, or removes the socket.
 -- KEYS: sockets of the user, statuses, changes, sockets of the gateway
--- ARGV: user, socket (gateway/session), status or '', since when it is there (ms; an older binary does not say)
+-- ARGV: user, socket (gateway/session), what it says as in show; '' for one that is gone. An older binary has: status, since.
 -- Reply: 1 when what others see has changed.
 local function set(keys, args)
   local member = args[1] .. ' ' .. args[2]

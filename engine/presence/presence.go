@@ -49,7 +49,24 @@ const (
 	Offline   Status = "offline"
 )
 
-// Change is what others see of a user from now on.
+// Said is what the client of one socket says of itself.
+type Said struct {
+	Status Status
+	// Client is the kind of client, of the client_status of the contract: one word.
+	Client string
+	// Activities is a JSON list, or empty for none.
+	Activities string
+}
+
+// Shown is what others see of a user who is there, of all sockets together: the highest status (do not disturb, then online, then idle),
+// the highest on each kind of client, and what the highest socket is doing that does anything.
+type Shown struct {
+	Status     Status
+	Clients    map[string]Status
+	Activities string // as in Said
+}
+
+// Change is a user of whom others see something else from now on. With a status that stays, it is in the details.
 type Change struct {
 	User   id.ID
 	Status Status
@@ -94,14 +111,14 @@ type Presence struct {
 	sockets map[string]*socket
 }
 
-// socket is one of this process. Its status is what Redis shall have.
+// socket is one of this process. What it says is what Redis shall have.
 type socket struct {
 	user  id.ID
 	since time.Time
 
-	mu     sync.Mutex // held while Redis is told, so that the last word stands
-	status Status     // "" when it is gone
-	told   bool
+	mu   sync.Mutex // held while Redis is told, so that the last word stands
+	said Said       // the zero value when it is gone
+	told bool
 }
 
 // New makes a Presence. It does no I/O.
@@ -123,6 +140,7 @@ const tag = "presence:{p}:"
 func socketsKey(user id.ID) string       { return tag + "sockets:" + user.String() }
 func gatewayKey(gateway string) string   { return tag + "gateway:" + gateway }
 func statusesKey() string                { return tag + "statuses" }
+func detailsKey() string                 { return tag + "details" } // which the library knows as well
 func changesKey() string                 { return tag + "changes" }
 func leasesKey() string                  { return tag + "leases" }
 func (p *Presence) name(s string) string { return p.cfg.Gateway + "/" + s }
@@ -175,9 +193,9 @@ func (p *Presence) Stop() {
 func (p *Presence) Failed() <-chan error { return p.loops.Failed() }
 
 // Set sets how a socket of a user shows. When Redis is away the error says so, and it is repeated with the next renewal.
-func (p *Presence) Set(ctx context.Context, user id.ID, session string, status Status) error {
-	if status == Offline {
-		status = Invisible // a socket that is there but wants to look as if it was not
+func (p *Presence) Set(ctx context.Context, user id.ID, session string, said Said) error {
+	if said.Status == Offline {
+		said.Status = Invisible // a socket that is there but wants to look as if it was not
 	}
 	p.mu.Lock()
 	s := p.sockets[session]
@@ -188,7 +206,7 @@ func (p *Presence) Set(ctx context.Context, user id.ID, session string, status S
 	p.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status, s.told = status, false
+	s.said, s.told = said, false
 	p.mu.Lock()
 	p.sockets[session] = s // a Remove may have come in between
 	p.mu.Unlock()
@@ -205,18 +223,18 @@ func (p *Presence) Remove(ctx context.Context, session string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status, s.told = "", false
+	s.said, s.told = Said{}, false
 	return p.tell(ctx, session, s)
 }
 
-// tell brings a socket's status to Redis. The socket is locked.
+// tell brings what a socket says to Redis. The socket is locked.
 func (p *Presence) tell(ctx context.Context, session string, s *socket) error {
 	if err := p.set(ctx, s, p.name(session)); err != nil {
 		failedTotal.Inc()
 		return err
 	}
 	s.told = true
-	if s.status == "" {
+	if s.said.Status == "" {
 		p.mu.Lock()
 		if p.sockets[session] == s {
 			delete(p.sockets, session)
@@ -231,16 +249,24 @@ func (p *Presence) set(ctx context.Context, s *socket, name string) error {
 	defer cancel()
 	cmd := p.redis.B().Fcall().Function("xcord_presence_set").Numkeys(4).
 		Key(socketsKey(s.user), statusesKey(), changesKey(), gatewayKey(p.cfg.Gateway)).
-		Arg(s.user.String(), name, string(s.status), milliseconds(s.since)).Build()
+		Arg(s.user.String(), name, s.value()).Build()
 	if err := p.redis.Do(ctx, cmd).Error(); err != nil {
 		return fmt.Errorf("set presence: %w", err)
 	}
 	return nil
 }
 
-// Statuses are what others see of users; who is not in the answer is offline.
-func (p *Presence) Statuses(ctx context.Context, users []id.ID) (map[id.ID]Status, error) {
-	out := map[id.ID]Status{}
+// value is a socket as Redis has it: what cannot have spaces comes first. It is empty for one that is gone.
+func (s *socket) value() string {
+	if s.said.Status == "" {
+		return ""
+	}
+	return strings.TrimRight(strings.Join([]string{string(s.said.Status), milliseconds(s.since), s.said.Client, s.said.Activities}, " "), " ")
+}
+
+// Shown are what others see of users; who is not in the answer is offline.
+func (p *Presence) Shown(ctx context.Context, users []id.ID) (map[id.ID]Shown, error) {
+	out := map[id.ID]Shown{}
 	if len(users) == 0 {
 		return out, nil
 	}
@@ -250,21 +276,45 @@ func (p *Presence) Statuses(ctx context.Context, users []id.ID) (map[id.ID]Statu
 	for i, u := range users {
 		fields[i] = u.String()
 	}
-	values, err := p.redis.Do(ctx, p.redis.B().Hmget().Key(statusesKey()).Field(fields...).Build()).ToArray()
+	replies := p.redis.DoMulti(ctx,
+		p.redis.B().Hmget().Key(statusesKey()).Field(fields...).Build(), p.redis.B().Hmget().Key(detailsKey()).Field(fields...).Build())
+	statuses, err := replies[0].ToArray()
 	if err != nil {
 		return nil, fmt.Errorf("read presences: %w", err)
 	}
-	for i, v := range values {
-		if v.IsNil() {
-			continue
-		}
-		s, err := v.ToString()
+	details, err := replies[1].ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("read the details of presences: %w", err)
+	}
+	for i, v := range statuses {
+		status, err := v.ToString()
 		if err != nil {
-			return nil, fmt.Errorf("read presences: %w", err)
+			continue // nil, for somebody who is not there
 		}
-		out[users[i]] = Status(s)
+		detail, _ := details[i].ToString() // nil when an older binary has told the status
+		out[users[i]] = readShown(Status(status), detail)
 	}
 	return out, nil
+}
+
+// kinds are the kinds of client in the order of the details.
+var kinds = [...]string{"desktop", "mobile", "web"}
+
+// readShown reads the details beside a status; without, it is on the web.
+func readShown(status Status, detail string) Shown {
+	out := Shown{Status: status, Clients: map[string]Status{}}
+	parts := strings.SplitN(detail, " ", len(kinds)+1)
+	if len(parts) <= len(kinds) {
+		out.Clients["web"] = status
+		return out
+	}
+	for i, kind := range kinds {
+		if parts[i] != "-" {
+			out.Clients[kind] = Status(parts[i])
+		}
+	}
+	out.Activities = parts[len(kinds)]
+	return out
 }
 
 // renew extends the lease, and says whether it had been given up meanwhile.

@@ -80,7 +80,12 @@ func (b *bundle) round(p *Presence) {
 
 func (b *bundle) set(p *Presence, user id.ID, session string, status Status) {
 	b.t.Helper()
-	if err := p.Set(b.t.Context(), user, session, status); err != nil {
+	b.say(p, user, session, Said{Status: status, Client: "web"})
+}
+
+func (b *bundle) say(p *Presence, user id.ID, session string, said Said) {
+	b.t.Helper()
+	if err := p.Set(b.t.Context(), user, session, said); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -95,9 +100,13 @@ func (b *bundle) remove(p *Presence, session string) {
 // shows compares what others see of two users.
 func (b *bundle) shows(p *Presence, want map[id.ID]Status) {
 	b.t.Helper()
-	got, err := p.Statuses(b.t.Context(), []id.ID{alice, bob})
+	shown, err := p.Shown(b.t.Context(), []id.ID{alice, bob})
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	got := map[id.ID]Status{}
+	for user, s := range shown {
+		got[user] = s.Status
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		b.t.Error(diff)
@@ -146,6 +155,46 @@ func TestPresence_AddsUpAUsersSockets(t *testing.T) {
 	want := []string{"2 idle", "2 online", "2 dnd", "2 online", "2 idle", "2 offline"}
 	if diff := cmp.Diff(want, b.changes()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPresence_ShowsWhatASocketSays: on which client, and what the highest socket does that does anything; and others are told of it.
+func TestPresence_ShowsWhatASocketSays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, two := b.gateway("one"), b.gateway("two")
+	f := func(want Shown) {
+		t.Helper()
+		got, err := two.Shown(t.Context(), []id.ID{alice, bob})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[id.ID]Shown{alice: want}, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	const chess, go_, song = `[{"name":"chess  and more"}]`, `[{"name":"go"}]`, `[{"name":"song"}]`
+	b.say(one, alice, "a", Said{Status: Idle, Client: "desktop", Activities: chess})
+	f(Shown{Status: Idle, Clients: map[string]Status{"desktop": Idle}, Activities: chess})
+	b.clock.pass(time.Second)
+	b.say(two, alice, "b", Said{Status: Online, Client: "mobile"})
+	f(Shown{Status: Online, Clients: map[string]Status{"desktop": Idle, "mobile": Online}, Activities: chess})
+	b.say(two, alice, "c", Said{Status: Online, Client: "mobile", Activities: go_})
+	f(Shown{Status: Online, Clients: map[string]Status{"desktop": Idle, "mobile": Online}, Activities: go_})
+	b.clock.pass(time.Second)
+	b.say(one, alice, "d", Said{Status: Online, Client: "web", Activities: song})
+	f(Shown{Status: Online, Clients: map[string]Status{"desktop": Idle, "mobile": Online, "web": Online}, Activities: song})
+	b.say(one, alice, "d", Said{Status: Invisible, Client: "web", Activities: song})
+	f(Shown{Status: Online, Clients: map[string]Status{"desktop": Idle, "mobile": Online}, Activities: go_})
+	b.say(one, alice, "d", Said{Status: Invisible, Client: "web", Activities: chess}) // nobody sees that
+	b.remove(two, "b")                                                                // nor that there were two
+	if diff := cmp.Diff([]string{"2 idle", "2 online", "2 online", "2 online", "2 online"}, b.changes()); diff != "" {
+		t.Error(diff)
+	}
+	b.remove(two, "c")
+	b.remove(one, "a")
+	if n, err := b.client.Do(t.Context(), b.client.B().Exists().Key(statusesKey(), detailsKey()).Build()).AsInt64(); err != nil || n != 0 {
+		t.Errorf("%d keys are left of nobody, %v", n, err)
 	}
 }
 
@@ -212,7 +261,7 @@ func TestPresence_RepeatsWhatDidNotGetThrough(t *testing.T) {
 	b.set(one, alice, "a", Online)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if one.Set(ended, bob, "b", Idle) == nil || one.Remove(ended, "a") == nil {
+	if one.Set(ended, bob, "b", Said{Status: Idle}) == nil || one.Remove(ended, "a") == nil {
 		t.Fatal("a call whose context has ended got through")
 	}
 	b.shows(one, shown{alice: Online})

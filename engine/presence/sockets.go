@@ -16,8 +16,8 @@ import (
 type Socket struct {
 	Gateway string
 	Session string // of the gateway
-	Status  Status
-	Since   time.Time // when it came to that gateway; zero when that is an older binary
+	Said
+	Since time.Time // when it came to that gateway; zero when that is an older binary
 }
 
 // Sockets are those of a user on all gateways that live, the oldest first.
@@ -41,9 +41,9 @@ func (p *Presence) Sockets(ctx context.Context, user id.ID) ([]Socket, error) {
 		if !slices.Contains(alive, gateway) {
 			continue // nobody has swept it yet
 		}
-		status, since, _ := strings.Cut(value, " ")
-		s := Socket{Gateway: gateway, Session: session, Status: Status(status)}
-		if ms, err := strconv.ParseInt(since, 10, 64); err == nil {
+		parts := append(strings.SplitN(value, " ", 4), "", "", "")
+		s := Socket{Gateway: gateway, Session: session, Said: Said{Status: Status(parts[0]), Client: parts[2], Activities: parts[3]}}
+		if ms, err := strconv.ParseInt(parts[1], 10, 64); err == nil {
 			s.Since = time.UnixMilli(ms)
 		}
 		out = append(out, s)

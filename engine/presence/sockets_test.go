@@ -17,7 +17,7 @@ func TestSockets_OfAllGatewaysThatLive(t *testing.T) {
 	b.set(a, 7, "one", Online)
 	b.clock.pass(time.Second)
 	second := b.clock.Now()
-	b.set(z, 7, "two", Invisible)
+	b.say(z, 7, "two", Said{Invisible, "mobile", "[1, 2]"})
 	b.set(z, 8, "other", Online)
 	b.clock.pass(time.Second)
 	b.set(a, 7, "one", DND) // it is there since before
@@ -31,14 +31,14 @@ func TestSockets_OfAllGatewaysThatLive(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	f(Socket{"a", "one", DND, first}, Socket{"z", "two", Invisible, second})
+	f(Socket{"a", "one", Said{DND, "web", ""}, first}, Socket{"z", "two", Said{Invisible, "mobile", "[1, 2]"}, second})
 	b.clock.pass(9 * time.Second)
 	renew := b.client.B().Fcall().Function("xcord_presence_lease").Numkeys(1).Key(leasesKey()).
 		Arg("a", milliseconds(b.clock.Now().Add(time.Minute)), milliseconds(b.clock.Now())).Build()
 	if err := b.client.Do(t.Context(), renew).Error(); err != nil { // and nothing is swept
 		t.Fatal(err)
 	}
-	f(Socket{"a", "one", DND, first})
+	f(Socket{"a", "one", Said{DND, "web", ""}, first})
 	b.remove(a, "one")
 	f()
 
@@ -48,8 +48,8 @@ func TestSockets_OfAllGatewaysThatLive(t *testing.T) {
 	if err := b.client.Do(t.Context(), old).Error(); err != nil {
 		t.Fatal(err)
 	}
-	f(Socket{"a", "old", Idle, time.Time{}})
-	if got, err := a.Statuses(t.Context(), []id.ID{7}); err != nil || got[7] != Idle {
+	f(Socket{"a", "old", Said{Status: Idle}, time.Time{}})
+	if got, err := a.Shown(t.Context(), []id.ID{7}); err != nil || got[7].Status != Idle || got[7].Clients["web"] != Idle {
 		t.Errorf("shows as %v, %v", got, err)
 	}
 }

@@ -247,6 +247,31 @@ func (r *Roster) LookGuild(ctx context.Context, guild id.ID, users ...id.ID) (Gu
 	return state, nil
 }
 
+// LookMember reads the records of a user in some guilds at one moment; in which the user is no member is not among them. Roles that have
+// been deleted may still be in a record: WithoutDeletedRoles.
+func (r *Roster) LookMember(ctx context.Context, user id.ID, guilds []id.ID) (map[id.ID]*wire.MemberRecord, bus.Position, error) {
+	ops := make([]bus.Op, len(guilds))
+	for i, g := range guilds {
+		ops[i] = bus.Op{Command: "HGET", Key: membersKey(g), Args: []string{user.String()}}
+	}
+	pos, parts, err := r.log.Look(ctx, ops)
+	if err != nil {
+		return nil, pos, err
+	}
+	out := make(map[id.ID]*wire.MemberRecord, len(guilds))
+	for i, g := range guilds {
+		if parts[i].IsNil() {
+			continue
+		}
+		m := new(wire.MemberRecord)
+		if err := parts[i].DecodeJSON(m); err != nil {
+			return nil, pos, fmt.Errorf("a member of guild %s: %w", g, err)
+		}
+		out[g] = m
+	}
+	return out, pos, nil
+}
+
 func decodeGuild(guild id.ID, hash, count rueidis.RedisMessage) (*Guild, error) {
 	fields, err := hash.AsStrMap()
 	if err != nil {
@@ -304,8 +329,13 @@ func decodeMember(g *Guild, raw rueidis.RedisMessage) (*wire.MemberRecord, error
 	if err := raw.DecodeJSON(m); err != nil {
 		return nil, fmt.Errorf("a member of guild %s: %w", g.ID, err)
 	}
-	m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return g.Roles[r] == nil })
+	g.WithoutDeletedRoles(m)
 	return m, nil
+}
+
+// WithoutDeletedRoles takes from a record that was just read the roles that the guild does not have any more.
+func (g *Guild) WithoutDeletedRoles(m *wire.MemberRecord) {
+	m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return g.Roles[r] == nil })
 }
 
 // UserState is a user and the guilds that they are in, read together with the end of the log.
@@ -414,6 +444,62 @@ func (r *Roster) Members(ctx context.Context, g *Guild, after id.ID, limit int) 
 		out[i] = m.Member(users[m.UserID])
 	}
 	return out, nil
+}
+
+// MemberIDs are the ids of all members of a guild, in rising order: 8 bytes each, to page through with MembersByID.
+func (r *Roster) MemberIDs(ctx context.Context, guild id.ID) ([]id.ID, error) {
+	_, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HKEYS", Key: membersKey(guild)}})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := parts[0].ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("members of guild %s: %w", guild, err)
+	}
+	ids := make([]id.ID, len(raw))
+	for i, v := range raw {
+		s, err := v.ToString()
+		if err == nil {
+			ids[i], err = id.Parse(s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("members of guild %s: %w", guild, err)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// MembersByID are those of some users, at most wire.MembersPageMax, who are members of a guild, and those who are not, both in the order asked
+// for; and the end of the log when they were read.
+func (r *Roster) MembersByID(ctx context.Context, g *Guild, ids []id.ID) (members []wire.Member, missing []id.ID, pos bus.Position, err error) {
+	if len(ids) == 0 {
+		return nil, nil, pos, nil
+	}
+	pos, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HMGET", Key: membersKey(g.ID), Args: idStrings(ids)}})
+	if err != nil {
+		return nil, nil, pos, err
+	}
+	raw, err := parts[0].ToArray()
+	if err != nil {
+		return nil, nil, pos, fmt.Errorf("members of guild %s: %w", g.ID, err)
+	}
+	users, err := r.Users(ctx, ids)
+	if err != nil {
+		return nil, nil, pos, err
+	}
+	for i, v := range raw {
+		if v.IsNil() {
+			missing = append(missing, ids[i])
+			continue
+		}
+		m, err := decodeMember(g, v)
+		if err != nil {
+			return nil, nil, pos, err
+		}
+		members = append(members, m.Member(users[m.UserID]))
+	}
+	return members, missing, pos, nil
 }
 
 func idStrings(ids []id.ID) []string {

@@ -17,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/wire"
 )
 
 var (
@@ -30,7 +31,7 @@ var (
 // closeCounters are by code; what is not ours counts as other.
 func closeCounters() map[int]*metrics.Counter {
 	counters := map[int]*metrics.Counter{0: metrics.NewCounter(`xcord_session_closes_total{code="other"}`)}
-	for _, code := range []int{1000, 1001, 1002, 1005, 1006, 1007, 4000, 4001, 4002, 4003, 4004, 4005, 4007, 4008, 4009, 4010, 4012, 4013} {
+	for _, code := range []int{1000, 1001, 1002, 1005, 1006, 1007, 4000, 4001, 4002, 4003, 4004, 4005, 4007, 4008, 4009, 4010, 4012, 4013, 4014} {
 		counters[code] = metrics.NewCounter(`xcord_session_closes_total{code="` + strconv.Itoa(code) + `"}`)
 	}
 	return counters
@@ -49,6 +50,7 @@ func countClose(code int) {
 type Acceptor struct {
 	cfg      Config
 	gw       Gateway
+	commands *wire.Commands
 	upgrader websocket.FastHTTPUpgrader
 
 	on life.Switch
@@ -69,7 +71,10 @@ type guest struct {
 
 // NewAcceptor makes an Acceptor.
 func NewAcceptor(cfg Config, gw Gateway) *Acceptor {
-	a := &Acceptor{cfg: cfg.withDefaults(), gw: gw, open: map[*Session]*guest{}, waiting: map[netip.Prefix]int{}, all: map[netip.Prefix]int{}}
+	a := &Acceptor{
+		cfg: cfg.withDefaults(), gw: gw, commands: wire.NewCommands(),
+		open: map[*Session]*guest{}, waiting: map[netip.Prefix]int{}, all: map[netip.Prefix]int{},
+	}
 	a.upgrader = websocket.FastHTTPUpgrader{
 		// Both would be kept for the life of the connection. Frames of clients are small; the library writes none.
 		ReadBufferSize: 512, WriteBufferSize: 256,
@@ -259,7 +264,7 @@ func (a *Acceptor) full(addr netip.Prefix) bool {
 
 // serve runs in the goroutine that fasthttp gives to an upgraded connection, and which Stop waits for by the open map.
 func (a *Acceptor) serve(ws *websocket.Conn, info Info, addr netip.Prefix) {
-	s := newSession(a.cfg, a.gw, info, ws)
+	s := newSession(a.cfg, a.gw, a.commands, info, ws)
 	if !a.enter(s, addr) {
 		_ = s.conn.Close() // stopped between the upgrade and now, or many were upgraded at once
 		return

@@ -6,7 +6,8 @@
 //
 // A Session has two goroutines. The one that upgraded the connection reads and handles what the client sends. The other
 // one writes: it alone numbers dispatches and owns the Trail until Done is closed. Offer, Change, Say, Begin and Close
-// may be called by anybody and never block. When the queue is full the session is closed, and can be resumed.
+// may be called by anybody and never block. When the queue is full the session is closed, and can be resumed. While a client waits
+// for members that it asked for, a third goroutine answers, so that heartbeats do not wait with it.
 package session
 
 import (
@@ -88,8 +89,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Gateway is what a session needs of its owner. All methods are called by the session's reading goroutine and may block;
-// ctx ends with the connection.
+// Gateway is what a session needs of its owner. Unless they say otherwise, methods are called by the session's reading goroutine and may
+// block; ctx ends with the connection.
 type Gateway interface {
 	// Identify makes a new session and begins it with s.Begin. Besides ErrInvalid it may return a *CloseError or a
 	// fault, of which 401 closes with 4004 and everything else with 4000.
@@ -97,8 +98,8 @@ type Gateway interface {
 	// Resume finds the session and begins s with it, or returns ErrInvalid or the like.
 	Resume(ctx context.Context, s *Session, in wire.Resume) error
 	// Presence applies what the client says of itself.
-	Presence(ctx context.Context, s *Session, status string) error
-	// Members answers a request for members with s.Say.
+	Presence(ctx context.Context, s *Session, in wire.PresenceUpdate) error
+	// Members answers a request for members with s.Room and s.Say. It is called by a goroutine of its own, once at a time.
 	Members(ctx context.Context, s *Session, in wire.RequestMembers) error
 	// Position is up to which entry of the log everything has been offered.
 	Position() bus.Position
@@ -119,8 +120,6 @@ type Identify struct {
 	Version int
 	// Origin is how the client reached the gateway: wss://host.
 	Origin string
-	// Status is that of Presence, "" when there is none.
-	Status string
 }
 
 // ErrInvalid is answered with op 9: the client may identify on the same connection.

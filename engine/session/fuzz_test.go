@@ -38,13 +38,13 @@ func FuzzHandle(f *testing.F) {
 		websocket.CloseInvalidFramePayloadData, int(wire.CloseUnknown), int(wire.CloseBadOpcode), int(wire.CloseDecode), int(wire.CloseNotAuthenticated),
 		int(wire.CloseAuthenticationFailed), int(wire.CloseAlreadyAuthenticated), int(wire.CloseBadSeq), int(wire.CloseBadShard), int(wire.CloseBadIntents),
 	}
-	h := newHall()
+	h, commands := newHall(), wire.NewCommands()
 	h.trail = &Trail{}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, begun := range []bool{false, true} {
 			here, there := net.Pipe()
 			s := &Session{
-				cfg: Config{}.withDefaults(), gw: sober{h}, info: Info{Version: 10}, conn: here, out: newOutbox(100, 1<<20),
+				cfg: Config{}.withDefaults(), gw: sober{h}, commands: commands, info: Info{Version: 10}, conn: here, out: newOutbox(100, 1<<20),
 				ctx: t.Context(), cancel: func() {}, done: make(chan struct{}), begun: func() {}, reader: reader{begun: begun},
 			}
 			err := s.handle(payload)
@@ -52,6 +52,7 @@ func FuzzHandle(f *testing.F) {
 			if err != nil && (!errors.As(err, &c) || !slices.Contains(known, int(c.Code))) {
 				t.Errorf("%q: %v", payload, err)
 			}
+			s.hush()
 			h.hub.Detach(user, s)
 			_, _ = here.Close(), there.Close()
 		}

@@ -33,6 +33,7 @@ type outbox struct {
 	count  int // items that wait or are being written
 	bytes  int
 	closed bool
+	freed  chan struct{} // closed when something has been written; nil when nobody waits for that
 
 	wake chan struct{} // has one element when there is something to do
 }
@@ -64,10 +65,33 @@ func (o *outbox) put(i item) (ok, full bool) {
 	return true, false
 }
 
+// room is for who can wait: nil when this much more is no more than a quarter of what may wait, or when the outbox is closed; else it is
+// closed when it is worth to ask again.
+func (o *outbox) room(bytes int) <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.count == 0 || o.bytes+bytes <= o.bytesMax/4 && o.count < o.countMax/4 {
+		return nil
+	}
+	if o.freed == nil {
+		o.freed = make(chan struct{})
+	}
+	return o.freed
+}
+
+// free wakes those who wait for room. mu is held.
+func (o *outbox) free() {
+	if o.freed != nil {
+		close(o.freed)
+		o.freed = nil
+	}
+}
+
 // shut refuses everything from now on.
 func (o *outbox) shut() {
 	o.mu.Lock()
 	o.closed = true
+	o.free()
 	o.mu.Unlock()
 	o.signal()
 }
@@ -104,5 +128,6 @@ func (o *outbox) written(items []item) {
 	o.mu.Lock()
 	o.count -= len(items)
 	o.bytes -= bytes
+	o.free()
 	o.mu.Unlock()
 }

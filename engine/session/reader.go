@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -151,20 +152,24 @@ func (s *Session) handle(payload []byte) error {
 		D  json.RawMessage `json:"d"`
 	}
 	if json.Unmarshal(payload, &f) != nil || f.Op == nil {
-		return closing(wire.CloseDecode, "cannot be decoded")
+		return undecodable
 	}
 	now := time.Now()
 	if s.over.Swap(false) {
+		s.hush() // what it asked for is not for the session that comes next
 		s.reader.begun, s.reader.deadline = false, now.Add(s.cfg.IdentifyTimeout)
 	}
 	if *f.Op == wire.OpHeartbeat {
 		if s.reader.beats.over(now, beatsMax) {
 			return closing(wire.CloseRateLimited, "too many heartbeats")
 		}
+		var seq *int64
+		if len(f.D) > 0 && json.Unmarshal(f.D, &seq) != nil {
+			return undecodable
+		}
 		if s.reader.begun {
 			s.beat(now)
-			var seq *int64
-			if json.Unmarshal(f.D, &seq) == nil && seq != nil {
+			if seq != nil {
 				s.put(item{task: ack{seq: *seq, behind: s.gw.Position()}})
 			}
 		}
@@ -196,8 +201,8 @@ func (s *Session) authenticate(op wire.Opcode, d []byte) error {
 		}
 	case wire.OpResume:
 		var in wire.Resume
-		if json.Unmarshal(d, &in) != nil {
-			return closing(wire.CloseDecode, "cannot be decoded")
+		if s.commands.Read(d, &in) != nil {
+			return undecodable
 		}
 		err = s.gw.Resume(s.ctx, s, in)
 	default:
@@ -231,48 +236,31 @@ func (s *Session) report(message string, err error) {
 	}
 }
 
+// undecodable closes for what is no JSON, has a field of another type or a value that there is not.
+var undecodable = closing(wire.CloseDecode, "cannot be decoded")
+
 // identify decodes and checks op 2.
 func (s *Session) identify(d []byte) (Identify, error) {
 	in := Identify{Version: s.info.Version, Origin: s.info.Origin}
-	if err := json.Unmarshal(d, &in.Identify); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field == "intents" {
+	err := s.commands.Read(d, &in.Identify)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		switch field, _, _ := strings.Cut(wrong.Field, "."); field {
+		case "intents":
 			return in, closing(wire.CloseBadIntents, "invalid intents")
+		case "shard":
+			return in, closing(wire.CloseBadShard, "invalid shard")
 		}
-		return in, closing(wire.CloseDecode, "cannot be decoded")
+	}
+	if err != nil {
+		return in, undecodable
 	}
 	if in.Intents != nil && !in.Intents.Valid() {
 		return in, closing(wire.CloseBadIntents, "invalid intents")
 	}
-	if h := in.Shard; h != nil && (h[1] < 1 || h[0] < 0 || h[0] >= h[1]) {
+	if h := in.Shard; h != nil && !h.Valid() {
 		return in, closing(wire.CloseBadShard, "invalid shard")
 	}
-	if len(in.Presence) > 0 {
-		status, err := presenceStatus(in.Presence)
-		if err != nil {
-			return in, err
-		}
-		in.Status = status
-	}
 	return in, nil
-}
-
-// presenceStatus reads the one thing of a presence that is kept. An empty status is as good as none.
-func presenceStatus(d []byte) (string, error) {
-	var p *struct {
-		Status *string `json:"status"`
-	}
-	if json.Unmarshal(d, &p) != nil {
-		return "", closing(wire.CloseDecode, "cannot be decoded")
-	}
-	if p == nil || p.Status == nil {
-		return "", nil
-	}
-	switch *p.Status {
-	case "", "online", "idle", "dnd", "invisible", "offline":
-		return *p.Status, nil
-	}
-	return "", closing(wire.CloseDecode, "unknown status")
 }
 
 // command handles what comes within a session.
@@ -282,20 +270,22 @@ func (s *Session) command(op wire.Opcode, d []byte) error {
 	case wire.OpIdentify, wire.OpResume:
 		return closing(wire.CloseAlreadyAuthenticated, "already authenticated")
 	case wire.OpPresenceUpdate:
-		var status string
-		if status, err = presenceStatus(d); err != nil {
-			return err
+		var in wire.PresenceUpdate
+		if s.commands.Read(d, &in) != nil {
+			return undecodable
 		}
-		err = s.gw.Presence(s.ctx, s, status)
+		err = s.gw.Presence(s.ctx, s, in)
 	case wire.OpRequestGuildMembers:
 		var in wire.RequestMembers
-		if json.Unmarshal(d, &in) != nil {
-			return closing(wire.CloseDecode, "cannot be decoded")
+		if s.commands.Read(d, &in) != nil {
+			return undecodable
 		}
-		err = s.gw.Members(s.ctx, s, in)
+		s.ask(in)
 	case wire.OpVoiceStateUpdate:
 		// There is no voice to join: as for a channel that one may not join, nothing happens.
-		return nil
+		if s.commands.Read(d, new(wire.UpdateVoiceState)) != nil {
+			return undecodable
+		}
 	default:
 		return closing(wire.CloseBadOpcode, "unknown opcode")
 	}

@@ -36,12 +36,13 @@ type Info struct {
 
 // Session is one gateway connection, from the upgrade to the close.
 type Session struct {
-	cfg  Config
-	gw   Gateway
-	info Info
-	ws   *websocket.Conn // read by the reader only
-	conn net.Conn        // what ws stands on; the writer writes to it
-	out  *outbox
+	cfg      Config
+	gw       Gateway
+	commands *wire.Commands
+	info     Info
+	ws       *websocket.Conn // read by the reader only
+	conn     net.Conn        // what ws stands on; the writer writes to it
+	out      *outbox
 
 	ctx    context.Context // ends when the connection is about to
 	cancel context.CancelFunc
@@ -53,6 +54,7 @@ type Session struct {
 	begun  func()      // tells the acceptor that there is a session
 	over   atomic.Bool // the session has been ended, which the reader does not know yet
 	reader reader
+	asked  asked
 }
 
 // ending is how a connection ends.
@@ -65,9 +67,9 @@ type ending struct {
 }
 
 // newSession makes a session of an upgraded connection.
-func newSession(cfg Config, gw Gateway, info Info, ws *websocket.Conn) *Session {
+func newSession(cfg Config, gw Gateway, commands *wire.Commands, info Info, ws *websocket.Conn) *Session {
 	s := &Session{
-		cfg: cfg, gw: gw, info: info, ws: ws, conn: ws.NetConn(), out: newOutbox(cfg.QueueMax, cfg.QueueBytesMax),
+		cfg: cfg, gw: gw, commands: commands, info: info, ws: ws, conn: ws.NetConn(), out: newOutbox(cfg.QueueMax, cfg.QueueBytesMax),
 		done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -84,6 +86,7 @@ func (s *Session) serve() {
 	writing.Go(w.run)
 	hung := s.read()
 	s.Close(wire.CloseUnknown, "")
+	s.hush()
 	writing.Wait()
 	if hung {
 		s.drain()
@@ -120,6 +123,18 @@ func (s *Session) Change(c *Change) bool { return s.put(item{task: c}) }
 // Say queues an ephemeral dispatch for this session alone.
 func (s *Session) Say(name string, body []byte) bool {
 	return s.put(item{event: &hub.Event{Name: name, Body: body}})
+}
+
+// Room waits until so many bytes can be queued beside what is written to the client anyway: for who has more to say than a queue may hold. It
+// ends with ctx, and when the session takes nothing any more.
+func (s *Session) Room(ctx context.Context, bytes int) {
+	for wait := s.out.room(bytes); wait != nil; wait = s.out.room(bytes) {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *Session) put(i item) bool {

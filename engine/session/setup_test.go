@@ -57,7 +57,7 @@ const (
 
 func newHall() *hall {
 	return &hall{
-		hub: hub.New(), ring: hub.NewRing[[]*hub.Event](bus.Position{}, 1<<16, 1<<26), left: make(chan bool, 64), leaving: make(chan int64, 64), begins: func() {},
+		hub: hub.New(), ring: hub.NewRing[[]*hub.Event](bus.Position{}, 1<<16, 1<<26), left: make(chan bool, 256), leaving: make(chan int64, 256), begins: func() {},
 		view: &hub.View{User: user, Intents: wire.IntentsAll, Guilds: map[id.ID]*hub.Class{guild: hub.NewClass(guild, []id.ID{channel})}},
 	}
 }
@@ -75,7 +75,9 @@ func (h *hall) Identify(_ context.Context, s *Session, in Identify) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trail, h.last = &Trail{}, s
-	h.said = append(h.said, in.Status)
+	if in.Presence != nil {
+		h.said = append(h.said, in.Presence.Status)
+	}
 	if !s.Begin(&Opening{
 		Trail: h.trail, View: h.view, Point: hub.Behind(h.pos), From: Place{View: h.view},
 		First: func(_ context.Context, emit Emit) error {
@@ -120,10 +122,10 @@ func (h *hall) since(p hub.Point) ([]hub.Record[[]*hub.Event], bool) {
 	return h.ring.Since(p)
 }
 
-func (h *hall) Presence(_ context.Context, _ *Session, status string) error {
+func (h *hall) Presence(_ context.Context, _ *Session, in wire.PresenceUpdate) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.said = append(h.said, status)
+	h.said = append(h.said, in.Status)
 	return nil
 }
 
@@ -196,8 +198,15 @@ type bundle struct {
 
 func setup(t testing.TB, cfg Config) *bundle {
 	t.Helper()
-	b := &bundle{t: t, hall: newHall()}
-	b.acceptor = NewAcceptor(cfg, b.hall)
+	h := newHall()
+	return setupWith(t, cfg, h, h)
+}
+
+// setupWith is setup with another owner that is made of a hall.
+func setupWith(t testing.TB, cfg Config, h *hall, gw Gateway) *bundle {
+	t.Helper()
+	b := &bundle{t: t, hall: h}
+	b.acceptor = NewAcceptor(cfg, gw)
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/xcord/xcord/engine/id"
+import (
+	"strconv"
+
+	"github.com/xcord/xcord/engine/id"
+)
 
 // Application is a bot's application as its owner and the bot itself see it. Its id equals
 // the bot's user id.
@@ -28,10 +32,14 @@ type Application struct {
 	EligibleOAuth2Scopes              List[string] `json:"eligible_oauth2_scopes"`
 }
 
+// ApplicationFlags are those of every application: it may have presences, members and the content of messages, which libraries look for here.
+// They are the flags of applications that need nobody's leave for that, because they are small.
+const ApplicationFlags = 1<<13 | 1<<15 | 1<<19
+
 // NewApplication is the application of a bot.
 func NewApplication(bot, owner User) Application {
 	return Application{
-		ID: bot.ID, Name: bot.Username, Icon: bot.Avatar, FlagsNew: "0", Owner: owner, Bot: &bot,
+		ID: bot.ID, Name: bot.Username, Icon: bot.Avatar, Flags: ApplicationFlags, FlagsNew: strconv.Itoa(ApplicationFlags), Owner: owner, Bot: &bot,
 		EligibleOAuth2Scopes: List[string]{"bot"},
 	}
 }

@@ -36,7 +36,7 @@ func TestDiscordgo_ReadsReadyAndGuildCreate(t *testing.T) {
 	t.Parallel()
 	text := sampleID.String()
 	ready := decodeAs[discordgo.Ready](t, Ready{
-		V: 10, User: SelfUser{User: sampleUser(), Locale: LocaleDefault}, SessionID: "s", Shard: &[2]int{0, 1},
+		V: 10, User: SelfUser{User: sampleUser(), Locale: LocaleDefault}, SessionID: "s", Shard: &Shard{0, 1},
 		Guilds: List[UnavailableGuild]{{ID: sampleID, Unavailable: true}}, Application: ReadyApplication{ID: sampleID},
 	})
 	want(t, "user", ready.User.ID, text)

@@ -15,6 +15,7 @@ var Dispatches = map[string]any{
 	"GUILD_MEMBER_UPDATE":           Member{},
 	"GUILD_MEMBER_REMOVE":           MemberGone{},
 	"GUILD_MEMBERS_CHUNK":           MembersChunk{},
+	"RATE_LIMITED":                  RateLimited{},
 	"GUILD_BAN_ADD":                 BanChange{},
 	"GUILD_BAN_REMOVE":              BanChange{},
 	"CHANNEL_CREATE":                AnyChannel{},

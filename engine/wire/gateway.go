@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"reflect"
 	"strconv"
 
 	"github.com/xcord/xcord/engine/id"
@@ -130,10 +131,34 @@ type Identify struct {
 	Intents        *Intents           `json:"intents"`
 	Properties     IdentifyProperties `json:"properties"`
 	Compress       bool               `json:"compress,omitempty"`
-	LargeThreshold *int               `json:"large_threshold,omitempty"`
-	Shard          *[2]int            `json:"shard,omitempty"`
-	Presence       json.RawMessage    `json:"presence,omitempty"`
+	LargeThreshold *int               `json:"large_threshold,omitempty" validate:"omitnil,min=50,max=250"`
+	Shard          *Shard             `json:"shard,omitempty"`
+	Presence       *PresenceUpdate    `json:"presence,omitempty"`
 }
+
+// Shard is a part of a user's guilds: which one, and of how many.
+type Shard [2]int
+
+// UnmarshalJSON reads exactly two numbers.
+func (s *Shard) UnmarshalJSON(b []byte) error {
+	var numbers []int
+	if json.Unmarshal(b, &numbers) != nil || len(numbers) != len(s) {
+		return &json.UnmarshalTypeError{Value: "shard", Type: reflect.TypeFor[Shard]()}
+	}
+	copy(s[:], numbers)
+	return nil
+}
+
+// Valid reports whether there is such a shard; what is none is CloseBadShard.
+func (s *Shard) Valid() bool { return s[0] >= 0 && s[0] < s[1] }
+
+// Has says whether a guild belongs to the shard; to none belong all.
+func (s *Shard) Has(guild id.ID) bool {
+	return s == nil || uint64(guild)>>22%uint64(s[1]) == uint64(s[0])
+}
+
+// Direct says whether direct channels belong to the shard: to the first one and to none.
+func (s *Shard) Direct() bool { return s == nil || s[0] == 0 }
 
 // IdentifyProperties say what the client is; older ones write a $ before the names.
 type IdentifyProperties struct {
@@ -176,14 +201,23 @@ type Resume struct {
 }
 
 // RequestMembers is the d of OpRequestGuildMembers. GuildID and UserIDs come as an id or as a
-// list of ids.
+// list of ids. With UserIDs, members are found by id, else by the beginning of a name: of
+// everybody, when Query is empty.
 type RequestMembers struct {
-	GuildID   OneOrMany `json:"guild_id"`
+	GuildID   OneOrMany `json:"guild_id" validate:"min=1"`
 	Query     *string   `json:"query,omitempty"`
-	Limit     int       `json:"limit"`
+	Limit     int       `json:"limit" validate:"min=0"`
 	UserIDs   OneOrMany `json:"user_ids,omitempty"`
 	Presences bool      `json:"presences,omitempty"`
 	Nonce     string    `json:"nonce,omitempty"`
+}
+
+// UpdateVoiceState is the d of OpVoiceStateUpdate. Without a channel it is about leaving.
+type UpdateVoiceState struct {
+	GuildID   id.ID `json:"guild_id" validate:"required"`
+	ChannelID id.ID `json:"channel_id"`
+	SelfMute  bool  `json:"self_mute"`
+	SelfDeaf  bool  `json:"self_deaf"`
 }
 
 // OneOrMany is a list of ids that may be written as a single one.
@@ -221,23 +255,51 @@ type MembersChunk struct {
 	Nonce      string       `json:"nonce,omitempty"`
 }
 
+// RateLimited is RATE_LIMITED: a frame of the client was refused, and may come again after so many seconds.
+type RateLimited struct {
+	Opcode     Opcode             `json:"opcode"`
+	RetryAfter float64            `json:"retry_after"`
+	Meta       RateLimitedMembers `json:"meta"`
+}
+
+// RateLimitedMembers says which request for members was refused.
+type RateLimitedMembers struct {
+	GuildID id.ID  `json:"guild_id"`
+	Nonce   string `json:"nonce,omitempty"`
+}
+
 // Ready is READY.
 type Ready struct {
 	V                int                    `json:"v"`
 	User             SelfUser               `json:"user"`
 	Guilds           List[UnavailableGuild] `json:"guilds"`
 	SessionID        string                 `json:"session_id"`
+	SessionType      string                 `json:"session_type"` // always "normal"
 	ResumeGatewayURL string                 `json:"resume_gateway_url"`
-	Shard            *[2]int                `json:"shard,omitempty"`
+	Shard            *Shard                 `json:"shard,omitempty"`
 	Application      ReadyApplication       `json:"application"`
 	PrivateChannels  List[PrivateChannel]   `json:"private_channels"`
 	Relationships    List[Null]             `json:"relationships"`
 	Presences        List[Null]             `json:"presences"`
 	UserSettings     struct{}               `json:"user_settings"`
-	// The next two are for users, and not for bots.
+	// The next three are for people, and not for bots. Sessions are their own on all their clients.
 	ReadState         *ReadState         `json:"read_state,omitempty"`
 	UserGuildSettings *UserGuildSettings `json:"user_guild_settings,omitempty"`
+	Sessions          List[OwnSession]   `json:"sessions,omitempty"`
 	Trace             List[string]       `json:"_trace"`
+}
+
+// OwnSession is a session as its user sees it: also when it is invisible to others.
+type OwnSession struct {
+	SessionID  string         `json:"session_id"`
+	Status     string         `json:"status"`
+	Activities List[Activity] `json:"activities"`
+	ClientInfo OwnClient      `json:"client_info"`
+}
+
+// OwnClient is the kind of client, as in client_status.
+type OwnClient struct {
+	Client string `json:"client"`
 }
 
 // ReadyApplication is what READY tells of the application; for a person it has the user's id.

@@ -105,20 +105,6 @@ type VoiceState struct {
 	RequestToSpeakTimestamp Null    `json:"request_to_speak_timestamp"`
 }
 
-// Presence is how somebody shows: PRESENCE_UPDATE, and an element of GUILD_CREATE.
-type Presence struct {
-	User         UserRef           `json:"user"`
-	GuildID      id.ID             `json:"guild_id,omitempty"`
-	Status       string            `json:"status"`
-	Activities   List[Null]        `json:"activities"`
-	ClientStatus map[string]string `json:"client_status"`
-}
-
-// UserRef is a user of whom only the id is told.
-type UserRef struct {
-	ID id.ID `json:"id"`
-}
-
 // UnavailableGuild is an element of READY.guilds, and GUILD_DELETE: there the flag says that
 // the guild is only away for a while, and its absence that one is not in it any more.
 type UnavailableGuild struct {

@@ -209,6 +209,11 @@ func TestEvents_NameKnownIntentsAndSomethingToDispatch(t *testing.T) {
 		if !e.Intent.Valid() || !e.DirectIntent.Valid() {
 			t.Errorf("%s: intents %b %b", typ, e.Intent, e.DirectIntent)
 		}
+		for _, name := range e.Dispatches {
+			if w, ok := DispatchIntents[name]; !ok || !w.Guild.Valid() || !w.Direct.Valid() {
+				t.Errorf("%s dispatches %s, of which it is not known who wants it", typ, name)
+			}
+		}
 		if len(e.Dispatches) == 0 && typ != UserCreated && typ != EpochBegan {
 			t.Errorf("%s dispatches nothing", typ)
 		}

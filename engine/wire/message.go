@@ -328,16 +328,38 @@ func appendBody(dst, rest []byte) []byte {
 }
 
 // Redact is a MessageBody's JSON for those who may not read content (intent
-// MESSAGE_CONTENT): without content, embeds, attachments and components.
-func Redact(rest []byte) ([]byte, error) {
+// MESSAGE_CONTENT): without content, embeds, attachments and components of the message, of the
+// one that it answers, or of both.
+func Redact(rest []byte, hideMessage, hideReplied bool) ([]byte, error) {
 	var b MessageBody
 	if err := json.Unmarshal(rest, &b); err != nil {
 		return nil, err
 	}
-	b.Content, b.Embeds, b.Attachments, b.Components = "", nil, nil, nil
-	if b.Referenced.Set && !b.Referenced.Null {
+	if hideMessage {
+		b.Content, b.Embeds, b.Attachments, b.Components = "", nil, nil, nil
+	}
+	if hideReplied && b.Referenced.Set && !b.Referenced.Null {
 		r := &b.Referenced.Value
 		r.Content, r.Embeds, r.Attachments, r.Components = "", nil, nil, nil
 	}
 	return json.Marshal(b)
+}
+
+// RepliedReaders are those who may read the content of the message that a MessageBody answers
+// without the intent: who wrote it and whom it mentions. Where it answers none there are none.
+func RepliedReaders(rest []byte) []id.ID {
+	var b struct {
+		Replied *struct {
+			Author   UserRef   `json:"author"`
+			Mentions []UserRef `json:"mentions"`
+		} `json:"referenced_message"`
+	}
+	if json.Unmarshal(rest, &b) != nil || b.Replied == nil {
+		return nil
+	}
+	users := []id.ID{b.Replied.Author.ID}
+	for _, m := range b.Replied.Mentions {
+		users = append(users, m.ID)
+	}
+	return users
 }

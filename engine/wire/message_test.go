@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xcord/xcord/engine/id"
 )
 
 func mustJSON(t testing.TB, v any) []byte {
@@ -58,7 +60,7 @@ func TestRedact_LeavesNothingToRead(t *testing.T) {
 	body.Embeds[0].Title = "secret"
 	body.Attachments[0].Filename = "secret"
 	body.Referenced.Value.Content = "secret"
-	b, err := Redact(mustJSON(t, body))
+	b, err := Redact(mustJSON(t, body), true, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,14 @@ func TestRedact_LeavesNothingToRead(t *testing.T) {
 	if len(got.Mentions) != 1 || got.Reference == nil || got.Nonce == "" {
 		t.Errorf("more than the content is gone: %s", b)
 	}
-	if _, err := Redact([]byte(`{"type":`)); err == nil {
+	for hidden, kept := range map[bool]string{true: `"content":"","mentions"`, false: `"content":"secret","mentions"`} {
+		if b, err = Redact(mustJSON(t, body), hidden, !hidden); err != nil || !strings.Contains(string(b), kept) || !strings.Contains(string(b), "secret") {
+			t.Errorf("hidden %v: %s, %v", hidden, b, err)
+		}
+	}
+	want(t, "readers", RepliedReaders(mustJSON(t, body)), []id.ID{body.Referenced.Value.Author.ID})
+	want(t, "readers of none", RepliedReaders(mustJSON(t, MessageBody{Content: "x"})), nil)
+	if _, err := Redact([]byte(`{"type":`), true, true); err == nil {
 		t.Error("a torn body was redacted")
 	}
 }

@@ -102,7 +102,7 @@ func TestAdmin_SeesTheSocketsOfAUser(t *testing.T) {
 	b := setup(t, Config{})
 	_, root := b.admin("root")
 	b.must(b.presence.Round(b.ctx))
-	b.must(b.presence.Set(b.ctx, 7, "s", presence.Invisible))
+	b.must(b.presence.Set(b.ctx, 7, "s", presence.Said{Status: presence.Invisible}))
 	var got []wire.UserSocket
 	b.must(root.Do(b.ctx, "GET", "/admin/users/7/sockets", nil, &got))
 	if len(got) != 1 || got[0].Gateway != "here" || got[0].SessionID != "s" || got[0].Status != "invisible" || got[0].Since == 0 {

@@ -35,8 +35,8 @@ var (
 )
 
 const (
-	// largeDefault is when a guild is large for a client that does not say so; what clients say is between 50 and 250.
-	largeDefault, largeMin, largeMax = 50, 50, 250
+	// largeDefault is from how many members on a guild is large for a client that does not say so; what clients say is at most largeMax.
+	largeDefault, largeMax = 50, 250
 	// attachTries bounds how often a session is read again because the user's guilds changed meanwhile.
 	attachTries = 8
 	// looksMax is how many guilds are read at once for one session.
@@ -76,7 +76,8 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	if err := s.allowStart(ctx, who.User); err != nil {
 		return err
 	}
-	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}, status: statusOf(in.Status)}
+	r := &record{id: newSessionID(), user: who.User, login: who.Session, trail: &session.Trail{}}
+	r.said = s.saidOf(presence.Said{Client: in.Properties.Client()}, in.Presence)
 	if r.shape, err = shapeOf(who.Bot, in); err != nil {
 		return err
 	}
@@ -104,6 +105,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 				}
 				if !r.shape.bot {
 					s.addOwn(ctx, &ready, at)
+					ready.Sessions = s.ownSessions(ctx, r)
 				}
 				return emit("READY", encode(ready))
 			},
@@ -137,7 +139,7 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 		return out, &session.CloseError{Code: wire.CloseBadIntents, Reason: "a bot has to say its intents"}
 	}
 	if in.LargeThreshold != nil {
-		out.large = min(max(*in.LargeThreshold, largeMin), largeMax)
+		out.large = *in.LargeThreshold
 	}
 	return out, nil
 }
@@ -145,8 +147,11 @@ func shapeOf(bot bool, in session.Identify) (shape, error) {
 // ready is what a session begins with. The guilds follow as what it is told when it comes to see them.
 func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 	ready := wire.Ready{
-		V: in.Version, User: selfUser(at.user), SessionID: r.id, ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
+		V: in.Version, User: selfUser(at.user), SessionID: r.id, SessionType: "normal", ResumeGatewayURL: in.Origin, Shard: r.shape.shard,
 		Application: wire.ReadyApplication{ID: r.user},
+	}
+	if r.shape.bot {
+		ready.Application.Flags = wire.ApplicationFlags
 	}
 	if s.public != "" {
 		ready.ResumeGatewayURL = s.public
@@ -159,7 +164,7 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.directs()}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.shard.Direct()}
 }
 
 func (s *Service) painter(r *record) painter {
@@ -344,11 +349,13 @@ func (s *Service) attach(ctx context.Context, sub *session.Session, r *record, o
 	return fault.Unavailable(errAgain, time.Second)
 }
 
-// look is what was read of a user, at several positions of which pos is the latest.
+// look is what was read of a user, at several positions of which pos is the latest. A guild that is copied here is not read again: of it there is
+// the user's record alone.
 type look struct {
 	pos    bus.Position
 	user   roster.UserState
 	guilds map[id.ID]roster.GuildState
+	copied map[id.ID]bool
 }
 
 func (s *Service) look(ctx context.Context, r *record) (look, error) {
@@ -359,12 +366,20 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 	if !user.Known {
 		return look{}, fault.Unauthorized()
 	}
-	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}}
-	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.has(g) })
-	states := make([]roster.GuildState, len(user.Guilds))
+	user.Guilds = slices.DeleteFunc(user.Guilds, func(g id.ID) bool { return !r.shape.shard.Has(g) })
+	copied, unread := s.core.copies(user.Guilds)
+	states := make([]roster.GuildState, len(unread))
+	var records map[id.ID]*wire.MemberRecord
+	var at bus.Position
 	var reads errgroup.Group
 	reads.SetLimit(looksMax)
-	for i, guild := range user.Guilds {
+	if len(copied) > 0 {
+		reads.Go(func() (err error) {
+			records, at, err = s.deps.Roster.LookMember(ctx, r.user, copied)
+			return err
+		})
+	}
+	for i, guild := range unread {
 		reads.Go(func() (err error) {
 			states[i], err = s.deps.Roster.LookGuild(ctx, guild, r.user)
 			return err
@@ -373,18 +388,34 @@ func (s *Service) look(ctx context.Context, r *record) (look, error) {
 	if err := reads.Wait(); err != nil {
 		return look{}, err
 	}
-	for i, guild := range user.Guilds {
+	out := look{pos: user.Pos, user: user, guilds: map[id.ID]roster.GuildState{}, copied: map[id.ID]bool{}}
+	for i, guild := range unread {
 		out.guilds[guild] = states[i]
-		if out.pos.Less(states[i].Pos) {
-			out.pos = states[i].Pos
+	}
+	for _, guild := range copied {
+		out.copied[guild] = true
+		out.guilds[guild] = roster.GuildState{Pos: at, Members: map[id.ID]*wire.MemberRecord{r.user: records[guild]}}
+	}
+	for _, state := range out.guilds {
+		if out.pos.Less(state.Pos) {
+			out.pos = state.Pos
 		}
 	}
 	return out, nil
 }
 
-// has says whether a guild belongs to the session's shard.
-func (s shape) has(guild id.ID) bool {
-	return s.shard == nil || int(uint64(guild)>>22%uint64(s.shard[1])) == s.shard[0]
+// copies parts guilds into those that are copied and the others.
+func (c *core) copies(guilds []id.ID) (copied, others []id.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range guilds {
+		if c.guilds[g] != nil {
+			copied = append(copied, g)
+		} else {
+			others = append(others, g)
+		}
+	}
+	return copied, others
 }
 
 // attach begins a session at the core's position, which is not before that of the look.
@@ -403,7 +434,7 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
-		cp, err := c.settle(guild, state, r.user)
+		cp, err := c.settle(guild, state, l.copied[guild], r.user)
 		if err != nil {
 			return err
 		}
@@ -466,11 +497,14 @@ func founded(e bus.Entry, user id.ID) bool {
 }
 
 // settle returns the copy of a guild with the record of a user, both at the core's position: the one that is there, or what was
-// read, brought forward. nil when the user is not a member.
-func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied, error) {
+// read, brought forward. nil when the user is not a member. Of a guild that was copied when it was looked at, the record alone was read.
+func (c *core) settle(guild id.ID, state roster.GuildState, known bool, user id.ID) (*copied, error) {
 	cp := c.guilds[guild]
 	if cp != nil && cp.members[user] != nil {
 		return cp, nil
+	}
+	if cp == nil && known {
+		return nil, errAgain // it has gone since
 	}
 	g, m := state.Guild, state.Members[user]
 	records, ok := c.cold.Since(hub.Behind(state.Pos))
@@ -483,7 +517,10 @@ func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied
 			continue
 		}
 		var err error
-		if g, err = roster.Fold(g, e); err == nil {
+		if !known {
+			g, err = roster.Fold(g, e)
+		}
+		if err == nil {
 			m, err = roster.FoldMember(m, user, e)
 		}
 		if err != nil {
@@ -491,12 +528,17 @@ func (c *core) settle(guild id.ID, state roster.GuildState, user id.ID) (*copied
 			return nil, errAgain
 		}
 	}
-	if g == nil || m == nil {
+	if m == nil || cp == nil && g == nil {
 		return nil, nil
 	}
 	if cp == nil {
 		cp = newCopy(g)
 		c.guilds[guild] = cp
+	} else {
+		is := *m
+		is.Roles = slices.Clone(m.Roles)
+		cp.guild.WithoutDeletedRoles(&is)
+		m = &is
 	}
 	cp.members[user] = m
 	return cp, nil
@@ -552,48 +594,4 @@ func (s *Service) leave(r *record) {
 	} else {
 		s.saver.forgive(r)
 	}
-}
-
-// tellPresences notes up to when a session has been told presences, unless there are some from before that it has not been told yet.
-func (s *Service) tellPresences(r *record) {
-	if r.told {
-		r.presence = s.deps.Presence.Latest()
-	}
-}
-
-// statusOf is what a client shows as that says so; one that says nothing is online.
-func statusOf(said string) presence.Status {
-	if said == "" {
-		return presence.Online
-	}
-	return presence.Status(said)
-}
-
-// show brings to presence how a session shows, whatever has become of that meanwhile: a session may be resumed at the moment
-// when it is given up. What does not get through is repeated by presence itself.
-func (s *Service) show(ctx context.Context, r *record) {
-	for want := s.desk.shown(r); ; {
-		var err error
-		if want == "" {
-			err = s.deps.Presence.Remove(ctx, r.id)
-		} else {
-			err = s.deps.Presence.Set(ctx, r.user, r.id, want)
-		}
-		if err != nil && ctx.Err() == nil {
-			slog.Warn("presence is told later", "err", err)
-		}
-		now := s.desk.shown(r)
-		if now == want {
-			return
-		}
-		want = now
-	}
-}
-
-// Presence applies op 3.
-func (s *Service) Presence(ctx context.Context, sub *session.Session, status string) error {
-	if r := s.desk.say(sub, statusOf(status)); r != nil {
-		s.show(ctx, r)
-	}
-	return nil
 }

@@ -310,7 +310,7 @@ func (c *core) review(user, guild id.ID, cp *copied, was *roster.Guild) {
 	c.hub.Views(user, func(sub hub.Subscriber, v *hub.View) {
 		s := sub.(*session.Session)
 		st := c.seats[s]
-		if v.Guilds[guild] == class || !st.record.shape.has(guild) {
+		if v.Guilds[guild] == class || !st.record.shape.shard.Has(guild) {
 			return
 		}
 		changesTotal.Inc()

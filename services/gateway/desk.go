@@ -22,13 +22,16 @@ type record struct {
 	presence int64
 	told     bool
 
+	// listed is when the client was told everybody of a large guild. It belongs to who answers its requests, one at a time.
+	listed map[id.ID]time.Time
+
 	// The saver guards what follows.
 	kept  *hub.View // the view that Redis has
 	ended bool      // nothing is kept of it any more
 
 	// The desk guards what follows.
 	login  string           // the login session whose token opened it or came back for it last; of a bot its token, hashed
-	status presence.Status  // what the client said of itself
+	said   presence.Said    // what the client says of itself
 	owner  *session.Session // nil: the connection is gone
 	gone   time.Time        // since when
 	hidden bool             // gone for so long that the user does not show as online for it
@@ -38,7 +41,7 @@ type record struct {
 type shape struct {
 	bot     bool
 	intents wire.Intents
-	shard   *[2]int // for which guilds; nil for all
+	shard   *wire.Shard // for which guilds; nil for all
 	large   int
 }
 
@@ -158,11 +161,11 @@ func (d *desk) clear(now time.Time) (ended []*record) {
 	return ended
 }
 
-// said is what the client says of itself, and the login that it says it with.
-func (d *desk) said(r *record) (status presence.Status, login string) {
+// latest is what the client says of itself, and the login that it says it with.
+func (d *desk) latest(r *record) (said presence.Said, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return r.status, r.login
+	return r.said, r.login
 }
 
 // release gives a session away. It returns the session and the connection that had it, nil when there was none. For a while it
@@ -217,25 +220,21 @@ func (d *desk) leave(s *session.Session, resumable bool, now time.Time) *record 
 	return r
 }
 
-// say notes what the client of an open session says of itself, and returns the session; nil when there is none.
-func (d *desk) say(s *session.Session, status presence.Status) *record {
+// say notes what the client of an open session says of itself.
+func (d *desk) say(r *record, said presence.Said) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := d.owned[s]
-	if r != nil {
-		r.status = status
-	}
-	return r
+	r.said = said
 }
 
-// shown is how a session shows at present; "" when it does not.
-func (d *desk) shown(r *record) presence.Status {
+// shown is how a session shows at present; the zero value when it does not.
+func (d *desk) shown(r *record) presence.Said {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.records[r.id] != r || r.hidden {
-		return ""
+		return presence.Said{}
 	}
-	return r.status
+	return r.said
 }
 
 // drop forgets a session that cannot be resumed.

@@ -9,13 +9,10 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
-// directs says whether direct channels belong to the session's shard: the first one.
-func (s shape) directs() bool { return s.shard == nil || s.shard[0] == 0 }
-
 // privates are the direct channels of who begins a session. They are read after it was attached, so they may be newer than the rest: what has
 // changed since is told once more.
 func (s *Service) privates(ctx context.Context, r *record) ([]wire.PrivateChannel, error) {
-	if !r.shape.directs() {
+	if !r.shape.shard.Direct() {
 		return nil, nil
 	}
 	directs, err := s.deps.Roster.DirectsOf(ctx, r.user)

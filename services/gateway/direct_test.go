@@ -64,7 +64,7 @@ func (b *bundle) write(author, channel id.ID, content string, reopens *wire.Dire
 }
 
 // identified is identify that answers the direct channels of READY.
-func (b *bundle) identified(user id.ID, shard *[2]int) (*socket, []wire.PrivateChannel) {
+func (b *bundle) identified(user id.ID, shard *wire.Shard) (*socket, []wire.PrivateChannel) {
 	b.t.Helper()
 	intents := wire.IntentsAll
 	s := b.dial("/?v=10&encoding=json")
@@ -111,8 +111,8 @@ func TestDirect_ReadyHasThoseThatAreNotClosed(t *testing.T) {
 		}
 	}
 	// Direct channels are the first shard's.
-	second, got := b.identified(alice, &[2]int{1, 2})
-	first, all := b.identified(alice, &[2]int{0, 2})
+	second, got := b.identified(alice, &wire.Shard{1, 2})
+	first, all := b.identified(alice, &wire.Shard{0, 2})
 	if len(got) != 0 || len(all) != 2 {
 		t.Errorf("the shards see %d and %d", len(all), len(got))
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/xcord/xcord/engine/hub"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
-	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -216,25 +215,5 @@ func (s *Service) tellTyping(ctx context.Context) error {
 			}
 			s.core.send(expandTyping(t)...)
 		}
-	}
-}
-
-// presenceChanged tells those who share a guild with a user, but not the user.
-func (s *Service) presenceChanged(ctx context.Context, changes []presence.Change) {
-	for _, c := range changes {
-		guilds, err := s.deps.Roster.GuildsOf(ctx, c.User)
-		if err != nil {
-			// Presence is a hint: who comes later reads it as it is.
-			slog.Warn("a presence cannot be told", "err", err)
-			continue
-		}
-		events := make([]*hub.Event, 0, len(guilds))
-		for _, guild := range guilds {
-			events = append(events, &hub.Event{
-				Name: "PRESENCE_UPDATE", Intents: wire.IntentGuildPresences, Guild: guild, Except: c.User,
-				Body: encode(presenceOf(c.User, guild, c.Status)),
-			})
-		}
-		s.core.send(events...)
 	}
 }

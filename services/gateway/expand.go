@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"sync"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
@@ -170,18 +169,10 @@ func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]
 	if err := json.Unmarshal(p.Author, &author); err != nil {
 		return nil, fmt.Errorf("author of message %s: %w", message, err)
 	}
-	ev.Author, ev.Mentions = author.ID, p.Mentions
 	ev.Body = make([]byte, 0, len(p.Message)+len(p.Author)+len(p.Member)+160)
 	ev.Body = wire.AppendMessageEvent(ev.Body, message, ev.Guild, p.ChannelType, p.Author, p.Member, p.Message)
 	head := len(ev.Body) - len(p.Message) + 1 // up to the message, whose brace is left out
-	ev.Bare = sync.OnceValue(func() []byte {
-		rest, err := wire.Redact(append([]byte{'{'}, ev.Body[head:]...))
-		if err != nil {
-			// It is an object, or it could not have been spliced in; what is odd in it stays in it.
-			rest = []byte(`{"content":"","embeds":[],"attachments":[],"components":[],"mentions":[],"mention_roles":[]}`)
-		}
-		return append(ev.Body[:head:head], rest[1:]...)
-	})
+	ev.Bare = redacted(ev.Body, head, author.ID, p.Mentions)
 	return []*hub.Event{ev}, nil
 }
 

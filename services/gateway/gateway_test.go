@@ -556,7 +556,7 @@ func TestGateway_FiltersByShard(t *testing.T) {
 	for shard := range 2 {
 		s := b.dial("/gateway/?v=9&encoding=json")
 		intents := wire.IntentsAll
-		s.send(wire.OpIdentify, wire.Identify{Token: b.token(alice), Intents: &intents, Shard: &[2]int{shard, 2}})
+		s.send(wire.OpIdentify, wire.Identify{Token: b.token(alice), Intents: &intents, Shard: &wire.Shard{shard, 2}})
 		var ready wire.Ready
 		s.dispatch("READY").into(t, &ready)
 		want := 0

@@ -42,9 +42,12 @@ type kept struct {
 	Login   string          `json:"login,omitempty"`
 	Bot     bool            `json:"bot,omitempty"`
 	Intents wire.Intents    `json:"intents"`
-	Shard   *[2]int         `json:"shard,omitempty"`
+	Shard   *wire.Shard     `json:"shard,omitempty"`
 	Large   int             `json:"large"`
 	Status  presence.Status `json:"status"`
+	Client  string          `json:"client,omitempty"`
+	// Activities are of presence.Said, as Status and Client.
+	Activities string `json:"activities,omitempty"`
 	// Gateway is who wrote this: its note says up to where the view of the last mark is known.
 	Gateway string `json:"gateway"`
 	// Presence is up to when presences had been told when this was written.
@@ -79,10 +82,11 @@ func (k keptMark) mark(view *hub.View) (m session.Mark, err error) {
 
 // keep makes what is to be written of a session.
 func (s *Service) keep(r *record, c session.Checkpoint) *errand {
-	status, login := s.desk.said(r)
+	said, login := s.desk.latest(r)
 	k := kept{
 		Epoch: s.deps.Tail.Epoch(), User: r.user, Login: login, Bot: r.shape.bot, Intents: r.shape.intents, Shard: r.shape.shard,
-		Large: r.shape.large, Status: status, Gateway: s.deps.Resume.Gateway(), Presence: r.presence, keptMark: keepMark(c[0]),
+		Large: r.shape.large, Status: said.Status, Client: said.Client, Activities: said.Activities,
+		Gateway: s.deps.Resume.Gateway(), Presence: r.presence, keptMark: keepMark(c[0]),
 	}
 	for i, m := range c[1:] {
 		behind := keepMark(m)
@@ -102,7 +106,8 @@ func parse(name string, c resume.Checkpoint, known bus.Position) (*record, error
 		return nil, fmt.Errorf("state of a session: %w", err)
 	}
 	r := &record{
-		id: name, user: k.User, login: k.Login, status: k.Status, presence: k.Presence,
+		id: name, user: k.User, login: k.Login, presence: k.Presence,
+		said:  presence.Said{Status: k.Status, Client: k.Client, Activities: k.Activities},
 		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
 	}
 	view, err := blind(r).Changed(c.View)

@@ -34,7 +34,7 @@ type painter struct {
 	people *people
 	lasts  func(ctx context.Context, guilds []id.ID) map[id.ID]id.ID
 	large  int // from how many members on a guild is large for the client
-	// presences is whether the client wants to know them.
+	// presences is whether the client wants to know who is there; who does not is told of nobody but itself.
 	presences bool
 }
 
@@ -99,33 +99,26 @@ func (p painter) guild(ctx context.Context, s sight, lasts map[id.ID]id.ID) ([]b
 			out.Channels = append(out.Channels, c)
 		}
 	}
-	members, err := p.people.of(ctx, s.guild)
+	me, err := p.people.named(ctx, s.member)
 	if err != nil {
 		return nil, err
 	}
-	statuses, err := p.people.statuses(ctx, members)
+	out.Members = append(out.Members, me)
+	if !p.presences {
+		return encode(out), nil
+	}
+	members, shown, err := p.people.told(ctx, s.guild, p.large)
 	if err != nil {
 		return nil, err
 	}
-	self := false
 	for _, m := range members {
-		status, online := statuses[m.User.ID]
-		me := m.User.ID == s.member.UserID
-		self = self || me
-		// A large guild is told without those who are not there.
-		if !out.Large || online || me {
-			out.Members = append(out.Members, m)
-		}
-		if online && p.presences && !me {
-			out.Presences = append(out.Presences, presenceOf(m.User.ID, 0, status))
-		}
-	}
-	if !self {
-		m, err := p.people.named(ctx, s.member)
-		if err != nil {
-			return nil, err
+		if m.User.ID == me.User.ID {
+			continue
 		}
 		out.Members = append(out.Members, m)
+		if how, there := shown[m.User.ID]; there {
+			out.Presences = append(out.Presences, presenceOf(m.User.ID, 0, how))
+		}
 	}
 	return encode(out), nil
 }

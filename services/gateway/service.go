@@ -44,6 +44,10 @@ type Config struct {
 	// PresenceGrace is how long a user whose connection broke still shows as online (default 10 s), so that a reconnect is not
 	// told to everybody.
 	PresenceGrace time.Duration
+	// PresenceEvery is how often at most others are told how a user shows (default 500 ms); what changes faster is told as it is by then.
+	PresenceEvery time.Duration
+	// MembersEvery is how often at most a session is told everybody of a guild that takes several chunks (default 10 s).
+	MembersEvery time.Duration
 	// StartTimeout bounds what beginning or resuming a session waits for (default 10 s).
 	StartTimeout time.Duration
 	// StartsMax is how many sessions begin or are resumed at the same time (default 64); the others wait for three StartTimeouts at
@@ -73,6 +77,8 @@ func (c Config) withDefaults() Config {
 	set(&c.StartsPerDay, 1000)
 	set(&c.StartsAtOnce, 16)
 	wait(&c.PresenceGrace, 10*time.Second)
+	wait(&c.PresenceEvery, 500*time.Millisecond)
+	wait(&c.MembersEvery, 10*time.Second)
 	wait(&c.StartTimeout, 10*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -86,7 +92,7 @@ func (c Config) Validate() error {
 	if c.RingMax < 0 || c.RingBytesMax < 0 || c.ResumeMax < 0 || c.StartsMax < 0 || c.StartsPerDay < 0 || c.StartsAtOnce < 0 {
 		errs = append(errs, errors.New("gateway: limits must not be negative"))
 	}
-	if c.PresenceGrace < 0 || c.StartTimeout < 0 {
+	if c.PresenceGrace < 0 || c.PresenceEvery < 0 || c.MembersEvery < 0 || c.StartTimeout < 0 {
 		errs = append(errs, errors.New("gateway: times must not be negative"))
 	}
 	if c.PublicURL != "" {
@@ -141,6 +147,7 @@ type Service struct {
 	core     *core
 	desk     *desk
 	people   *people
+	herald   *herald
 	acceptor *session.Acceptor
 	typing   chan []byte
 	receipts *receipts
@@ -149,6 +156,7 @@ type Service struct {
 	adopting singleflight.Group
 	turns    chan struct{} // whoever begins or resumes a session holds one of its places
 	reaching chan struct{} // whoever reads the past holds its one place
+	pages    chan struct{} // whoever reads a page of members holds one of its places
 
 	starts, concurrent *limit.Rule
 
@@ -171,11 +179,13 @@ func New(cfg Config, deps Deps) *Service {
 		cfg: cfg, deps: deps,
 		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
 		people:   newPeople(deps.Roster, deps.Presence, cfg.Now, cfg.Session.HeartbeatInterval),
+		herald:   newHerald(cfg.PresenceEvery),
 		typing:   make(chan []byte, typingMax),
 		receipts: newReceipts(cfg.Now),
 		letters:  newLetters(),
 		turns:    make(chan struct{}, cfg.StartsMax),
 		reaching: make(chan struct{}, 1),
+		pages:    make(chan struct{}, pagesAtOnce),
 
 		starts:     limit.NewExact("session starts", cfg.StartsPerDay, startsWindow),
 		concurrent: limit.NewRule("session starts at once", cfg.StartsAtOnce, concurrentWindow),
@@ -215,6 +225,7 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("gateway typing", s.tellTyping)
+		s.loops.Go("gateway presences", s.tellPresence)
 		s.loops.Go("gateway signals", func(ctx context.Context) error {
 			return s.deps.Log.Listen(ctx, typingTopic, s.receiveTyping)
 		})

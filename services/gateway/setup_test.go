@@ -351,7 +351,7 @@ func (s *socket) send(op wire.Opcode, d any) {
 // numbered are the dispatches that add to s.
 func numbered(name string) bool {
 	switch name {
-	case "TYPING_START", "PRESENCE_UPDATE", "MESSAGE_READ", "GUILD_MEMBERS_CHUNK", "RESUMED":
+	case "TYPING_START", "PRESENCE_UPDATE", "MESSAGE_READ", "GUILD_MEMBERS_CHUNK", "RATE_LIMITED", "RESUMED":
 		return false
 	}
 	return true

@@ -17,7 +17,7 @@ func (b *bundle) online(status presence.Status, users ...id.ID) {
 	b.must(b.presence.Start(b.t.Context()))
 	b.t.Cleanup(b.presence.Stop)
 	for _, u := range users {
-		b.must(b.presence.Set(b.t.Context(), u, "socket of "+u.String(), status))
+		b.must(b.presence.Set(b.t.Context(), u, "socket of "+u.String(), presence.Said{Status: status}))
 	}
 }
 
