@@ -40,6 +40,7 @@ type Call struct {
 	host       string
 	proxied    bool
 	reason     string
+	files      []Upload
 
 	client  netip.Addr
 	counted bool          // by address
@@ -84,6 +85,9 @@ func (c *Call) param(name string) param {
 
 // Reason is the X-Audit-Log-Reason, resolved and cut to 512 characters.
 func (c *Call) Reason() string { return c.reason }
+
+// Files are those of the request's form, in the order in which they came; none unless the route has the option Form.
+func (c *Call) Files() []Upload { return c.files }
 
 // RequestID names the request in logs and in the answer's X-Request-ID, on every process that it passes.
 func (c *Call) RequestID() string { return c.requestID }

@@ -124,9 +124,13 @@ func (s *Server) forward(c *Call, ctx *fasthttp.RequestCtx, up *Upstream) error 
 		req.Header.Set(fasthttp.HeaderVia, "1.1 xcord") // where the client came from stands in the proof, but not by which way
 	}
 	req.Header.Set(proofHeader, s.deps.Signer.Sign(c.remoteAddr, c.requestID, time.Now().Add(proofLife)))
-	req.SetBodyRaw(ctx.PostBody())
-
 	deadline := time.Now().Add(s.cfg.RequestTimeout + forwardGrace)
+	if ctx.Request.IsBodyStream() {
+		deadline = deadline.Add(s.uploadTime())
+		req.SetBodyStream(s.paced(ctx), ctx.Request.Header.ContentLength())
+	} else {
+		req.SetBodyRaw(ctx.PostBody())
+	}
 	if err := up.do(req, &ctx.Response, deadline); err != nil {
 		if c.ctx.Err() != nil {
 			err = errors.Join(err, context.Cause(c.ctx))
@@ -139,6 +143,9 @@ func (s *Server) forward(c *Call, ctx *fasthttp.RequestCtx, up *Upstream) error 
 	}
 	h.Del(fasthttp.HeaderDate) // the server writes its own
 	h.ResetConnectionClose()
+	if ctx.Response.IsBodyStream() {
+		return allowTime(ctx, s.cfg.WriteTimeout, int64(max(0, h.ContentLength())))
+	}
 	return nil
 }
 

@@ -76,6 +76,7 @@ type Config struct {
 	// Origins are those of pages that may use the API, besides the server's own; "*" is all.
 	Origins []string
 	Limits  Limits
+	Uploads Uploads
 	TLS     *TLS // nil: none
 }
 
@@ -111,6 +112,7 @@ func (c Config) withDefaults() Config {
 		c.Exempt = loopback
 	}
 	c.Limits = c.Limits.withDefaults()
+	c.Uploads = c.Uploads.withDefaults()
 	return c
 }
 
@@ -137,7 +139,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("rest %s limit %d is negative", name, n))
 		}
 	}
-	errs = append(errs, c.Limits.Validate())
+	errs = append(errs, c.Limits.Validate(), c.Uploads.Validate())
 	if c.TLS != nil {
 		errs = append(errs, c.TLS.Validate())
 	}
@@ -167,11 +169,14 @@ type Server struct {
 	plain     *router.Router // Raw routes, by their whole path
 	bulk      *router.Router // the routes of api with a larger body limit than the default
 	bulkMax   int            // the largest of those limits
+	forms     *router.Router // the routes of api that take forms with files
+	hasForms  bool
 	validate  *validator.Validate
 	rules     rules
 	upstreams []*Upstream
 	problems  []error // what was wrong in Bind, Forward or Raw; Start reports it
 
+	turns turns
 	on    life.Switch
 	loops life.Loops
 
@@ -184,7 +189,7 @@ type Server struct {
 func New(cfg Config, deps Deps) *Server {
 	s := &Server{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log,
-		api: newRouter(), plain: newRouter(), bulk: newRouter(),
+		api: newRouter(), plain: newRouter(), bulk: newRouter(), forms: newRouter(),
 		validate: wire.NewValidator(),
 		rules:    newRules(cfg.withDefaults().Limits),
 		conns:    map[net.Conn]struct{}{},
@@ -287,9 +292,10 @@ func (s *Server) Addr() string {
 // the parent of every Call's context; it ends when Stop runs out of time.
 func (s *Server) newHTTP(base context.Context) *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler:        func(ctx *fasthttp.RequestCtx) { s.serve(base, ctx) },
+		Handler:        func(ctx *fasthttp.RequestCtx) { s.handle(base, ctx) },
 		ErrorHandler:   s.refuse,
-		HeaderReceived: s.bodyLimit,
+		HeaderReceived: s.received,
+		ExpectHandler:  s.expect,
 		ConnState:      s.track,
 		Logger:         quiet{s.log},
 
@@ -304,6 +310,7 @@ func (s *Server) newHTTP(base context.Context) *fasthttp.Server {
 		// write to it.
 		KeepHijackedConns:            true,
 		CloseOnShutdown:              true,
+		StreamRequestBody:            true, // see handle
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,

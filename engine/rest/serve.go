@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -55,6 +54,10 @@ func (s *Server) serve(base context.Context, ctx *fasthttp.RequestCtx) {
 	}()
 	if err := s.route(ctx, c, &m); err != nil {
 		s.fail(ctx, c, err)
+		if ctx.Request.IsBodyStream() { // refused before it was read to its end
+			s.drain(ctx)
+			ctx.SetConnectionClose()
+		}
 	}
 }
 
@@ -77,7 +80,8 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) erro
 		r.raw(ctx)
 		return nil
 	}
-	deadline, cancel := context.WithTimeout(c.ctx, s.cfg.RequestTimeout)
+	base := c.ctx
+	deadline, cancel := context.WithTimeout(base, s.cfg.RequestTimeout)
 	defer cancel()
 	c.ctx = deadline
 	if err := s.authenticate(ctx, c, r); err != nil {
@@ -86,13 +90,37 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) erro
 	if err := s.allow(ctx, c, r); err != nil {
 		return err
 	}
-	if len(ctx.PostBody()) > r.bodyMax {
-		return fault.TooLarge()
-	}
 	if err := c.readParams(ctx, r.params); err != nil {
 		return err
 	}
 	c.readHeaders(ctx)
+	if ctx.Request.IsBodyStream() {
+		return s.runForm(base, ctx, c, r)
+	}
+	if len(ctx.PostBody()) > r.bodyMax {
+		return fault.TooLarge()
+	}
+	if r.filesMax > 0 && !r.forwards {
+		if err := takeEncoded(ctx, r); err != nil {
+			return err
+		}
+	}
+	return r.run(c, ctx)
+}
+
+// runForm runs a route whose body is a form that has yet to be read. Its time begins when the client has sent everything.
+func (s *Server) runForm(base context.Context, ctx *fasthttp.RequestCtx, c *Call, r *route) error {
+	if r.forwards {
+		return r.run(c, ctx)
+	}
+	done, err := s.takeForm(ctx, c, r)
+	defer done()
+	if err != nil {
+		return err
+	}
+	deadline, cancel := context.WithTimeout(base, s.cfg.RequestTimeout)
+	defer cancel()
+	c.ctx = deadline
 	return r.run(c, ctx)
 }
 
@@ -353,14 +381,13 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	refusedTotal.Inc()
 	f := fault.New(fault.General)
 	var small *fasthttp.ErrSmallBuffer
-	var timeout net.Error
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		f = fault.TooLarge()
 		s.drain(ctx)
 	case errors.As(err, &small):
 		f.Status, f.Message = fasthttp.StatusRequestHeaderFieldsTooLarge, "431: Request Header Fields Too Large"
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case isTimeout(err):
 		f.Status, f.Message = fasthttp.StatusRequestTimeout, "408: Request Timeout"
 	}
 	ctx.Response.Reset()
@@ -396,19 +423,9 @@ func (s *Server) drain(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// bodyLimit raises the limit for the routes that have a higher one. It runs for every request before its body is read,
-// so it looks only at those that may need it.
-func (s *Server) bodyLimit(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if n := h.ContentLength(); s.bulkMax == 0 || n >= 0 && n <= s.cfg.BodyBytesMax {
-		return fasthttp.RequestConfig{}
-	}
+// innerPath is the path of a request under the API.
+func innerPath(h *fasthttp.RequestHeader) (inner string, ok bool) {
 	path, _, _ := strings.Cut(string(h.RequestURI()), "?")
 	inner, _, err := splitAPI(path)
-	if err != nil || inner == "" {
-		return fasthttp.RequestConfig{}
-	}
-	if mark, _ := s.bulk.Lookup(string(h.Method()), inner, nil); mark == nil {
-		return fasthttp.RequestConfig{}
-	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: s.bulkMax}
+	return inner, err == nil && inner != ""
 }

@@ -67,9 +67,12 @@ type spec struct {
 	root         bool
 	status       int
 	bodyMax      int // 0: the server's default
+	filesMax     int // 0: it takes no forms
 	limitMax     int // 0: the default
 	limitWindow  time.Duration
 	in           reflect.Type
+	download     bool
+	forwards     bool
 }
 
 // GET is a route whose input comes from the query: fields of In tagged `query:"limit"`.
@@ -103,6 +106,7 @@ func newRoute[S, In, Out any](method, path string, h func(S, *Call, In) (Out, er
 		o(&sp)
 	}
 	out := reflect.TypeFor[Out]()
+	sp.download = out == reflect.TypeFor[Download]()
 	if sp.status == 0 {
 		sp.status = http.StatusOK
 		if out == reflect.TypeFor[None]() {
@@ -118,6 +122,9 @@ func newRoute[S, In, Out any](method, path string, h func(S, *Call, In) (Out, er
 		answer, err := h(s, c, body)
 		if err != nil {
 			return err
+		}
+		if d, ok := any(answer).(Download); ok {
+			return d.write(ctx, srv.cfg.WriteTimeout)
 		}
 		return encode(ctx, status, answer)
 	}}
@@ -144,7 +151,12 @@ func Forward[S any](srv *Server, table Table[S], up *Upstream) {
 	up.open()
 	srv.upstreams = append(srv.upstreams, up)
 	for _, r := range table {
-		srv.add(r.spec, func(c *Call, ctx *fasthttp.RequestCtx) error { return srv.forward(c, ctx, up) })
+		r.forwards = true
+		download := r.download
+		srv.add(r.spec, func(c *Call, ctx *fasthttp.RequestCtx) error {
+			ctx.Response.StreamBody = download
+			return srv.forward(c, ctx, up)
+		})
 	}
 }
 
@@ -161,6 +173,7 @@ func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 	r := newRouteState(sp.method, sp.path)
 	r.public, r.usersOnly, r.run = sp.public, sp.usersOnly, run
 	r.rule = routeRule(sp)
+	r.in, r.filesMax, r.forwards = sp.in, sp.filesMax, sp.forwards
 	r.bodyMax = s.cfg.BodyBytesMax
 	if sp.bodyMax > 0 {
 		r.bodyMax = sp.bodyMax
@@ -173,6 +186,10 @@ func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 		return
 	}
 	s.mount(s.api, sp.method, sp.path, r)
+	if r.filesMax > 0 {
+		s.mount(s.forms, sp.method, sp.path, r)
+		s.hasForms = true
+	}
 	if r.bodyMax > s.cfg.BodyBytesMax {
 		s.mount(s.bulk, sp.method, sp.path, r)
 		s.bulkMax = max(s.bulkMax, r.bodyMax)
@@ -203,6 +220,9 @@ func (s *Server) mount(to interface {
 type route struct {
 	public, usersOnly bool
 	bodyMax           int
+	filesMax          int
+	in                reflect.Type
+	forwards          bool     // to another process
 	params            []string // names of the path parameters, in order
 	major             string   // the parameter that limits are counted by; "" for none
 	rule              *limit.Rule
