@@ -4,7 +4,7 @@ package tidy
 // of packages in engine/ARCHITECTURE.md. An entry that ends in /... is a folder and all below it.
 var floors = map[string]int{
 	"engine/id": 0, "engine/perm": 0, "engine/fault": 0, "engine/conf": 0, "engine/life": 0, "engine/child": 0,
-	"engine/wire": 1, "engine/redis": 1, "engine/postgres": 1, "engine/token": 1, "engine/obs": 1,
+	"engine/wire": 1, "engine/redis": 1, "engine/postgres": 1, "engine/token": 1, "engine/obs": 1, "engine/files": 1,
 	"engine/bus": 2, "engine/hub": 2, "engine/presence": 2, "engine/resume": 2, "engine/limit": 2, "engine/client": 2,
 	"engine/rest": 3, "engine/session": 3, "engine/roster": 3, "engine/identity": 3,
 	"services/gateway": 4, "services/auth": 4, "services/messaging": 4, "services/guilds": 4, "services/voice": 4,
@@ -56,6 +56,7 @@ var thirdParties = map[string][]string{
 	"github.com/go-playground/validator/v10": {"engine/rest", "engine/wire"},
 	"github.com/golang-jwt/jwt/v5":           {"engine/token"},
 	"github.com/alecthomas/kong":             {"engine/conf"},
+	"github.com/aws/aws-sdk-go-v2":           {"engine/files"},
 	"github.com/VictoriaMetrics/metrics":     {anywhere},
 	"github.com/cenkalti/backoff/v5":         {anywhere},
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
