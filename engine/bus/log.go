@@ -27,8 +27,8 @@ var library string
 var (
 	// ErrStale means that the guild has moved on since the permission was judged: refresh and judge again.
 	ErrStale = errors.New("the guild has changed since it was looked at")
-	// ErrGone means that the message to be changed has been deleted.
-	ErrGone = errors.New("the message has been deleted")
+	// ErrGone means that the message to be changed has been deleted, or an attachment that it is to bring is void.
+	ErrGone = errors.New("the message has been deleted, or an attachment is void")
 	// ErrGap means that an earlier version of the aggregate has not been applied yet.
 	ErrGap = errors.New("an earlier version has not been applied")
 )
@@ -120,11 +120,12 @@ const (
 // stream: Key("guild", 7) is "guild:{s00}:7".
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
-func streamKey() string              { return "ev:" + shardTag }
-func asideKey() string               { return "aside:" + shardTag }
-func epochKey() string               { return "epoch:" + shardTag }
-func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
-func markerKey(message id.ID) string { return Key("deleted", message) }
+func streamKey() string               { return "ev:" + shardTag }
+func asideKey() string                { return "aside:" + shardTag }
+func epochKey() string                { return "epoch:" + shardTag }
+func nonceKey(nonce string) string    { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string  { return Key("deleted", message) }
+func voidKey(attachment id.ID) string { return Key("void", attachment) }
 func pauseKey(channel, user id.ID) string {
 	return Key("pause", channel) + ":" + user.String()
 }
@@ -147,6 +148,8 @@ type Post struct {
 	Changes []id.ID
 	// Deletes are messages that this entry deletes: their markers are set.
 	Deletes []id.ID
+	// Brings are attachments that this entry is the first to name: with one of them void (see Void), nothing is published.
+	Brings []id.ID
 	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
 	Big bool
 	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
@@ -184,7 +187,7 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	if nonce == "" {
 		nonce, ttl = randomNonce(), retryTTL
 	}
-	keys := make([]string, 0, 3+len(p.Changes)+len(p.Deletes))
+	keys := make([]string, 0, 4+len(p.Changes)+len(p.Brings)+len(p.Deletes))
 	fence := ""
 	if p.Fence != 0 {
 		fence = strconv.FormatInt(p.Fence, 10)
@@ -193,11 +196,14 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	for _, m := range p.Changes {
 		keys = append(keys, markerKey(m))
 	}
+	for _, a := range p.Brings {
+		keys = append(keys, voidKey(a))
+	}
 	for _, m := range p.Deletes {
 		keys = append(keys, markerKey(m))
 	}
 	args := make([]string, 0, 6+2*len(fieldNames))
-	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
+	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)+len(p.Brings)),
 		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
 	args = p.appendFields(args)
 	if p.Pause > 0 {
@@ -236,6 +242,23 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	}
 	publishTotal.Inc()
 	return Receipt{Pos: pos}, nil
+}
+
+// Void sees to it that no entry will bring these attachments any more. Whether one has brought them stands in the log up to its end as it
+// is after Void. It lasts for the MarkerTTL, and a publish is over long before that.
+func (l *Log) Void(ctx context.Context, attachments ...id.ID) error {
+	return l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) error {
+		cmds := make(rueidis.Commands, 0, len(attachments))
+		for _, a := range attachments {
+			cmds = append(cmds, l.redis.B().Set().Key(voidKey(a)).Value("1").Ex(l.config.MarkerTTL).Build())
+		}
+		for _, reply := range l.redis.DoMulti(ctx, cmds...) {
+			if err := reply.Error(); err != nil {
+				return unavailable("void attachments", err)
+			}
+		}
+		return nil
+	})
 }
 
 // Op is one change of the read model: a Redis command on one key of the log's shard.
