@@ -47,15 +47,23 @@ func mustText(c *wire.Channel) error {
 
 // createMessage puts a message into the log. It is judged and published by one version of the guild, or judged again.
 func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
-	if isEmpty(in.Content, in.Embeds) {
+	if isEmpty(in.Content, in.Embeds) && len(c.Files()) == 0 {
 		return nil, fault.New(fault.EmptyMessage)
 	}
+	if err := mustBeFiles(in.Attachments, c.Files(), nil); err != nil {
+		return nil, err
+	}
+	b, err := s.bring(c, in.Attachments, perm.SendMessages)
+	if err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
+	err = s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
-		reply, err = s.tryCreate(c, in)
+		reply, err = s.tryCreate(c, in, b)
 		return err
 	})
+	s.settle(c.Context(), b, err)
 	return reply, err
 }
 
@@ -63,9 +71,9 @@ func isEmpty(content string, embeds []wire.Embed) bool {
 	return strings.TrimSpace(content) == "" && len(embeds) == 0
 }
 
-func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
+func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage, b *brought) (rest.Raw, error) {
 	ctx := c.Context()
-	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.SendMessages)
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.SendMessages|b.needs())
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +88,8 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.publishCreate(ctx, grant, author, body, in)
+	body.Attachments = b.attachments
+	return s.publishCreate(ctx, grant, author, body, in, b)
 }
 
 // compose makes the message of a request.
@@ -144,7 +153,7 @@ func badReference(code, message string) error {
 }
 
 // publishCreate appends a message and answers with it, or with the one that had the same nonce before.
-func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author wire.User, body wire.MessageBody, in wire.CreateMessage) (rest.Raw, error) {
+func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author wire.User, body wire.MessageBody, in wire.CreateMessage, b *brought) (rest.Raw, error) {
 	raw, err := encode(body)
 	if err != nil {
 		return nil, err
@@ -163,7 +172,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	post := bus.Post{
 		Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version,
-		Big: grant.Guild.MemberCount >= bigGuild,
+		Big: grant.Guild.MemberCount >= bigGuild, Brings: b.ids(),
 	}
 	if in.EnforceNonce && in.Nonce != "" {
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
@@ -183,6 +192,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 		postsRepeated.Inc()
 		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, in.Nonce)
 	}
+	b.used = true
 	postsCreated.Inc()
 	return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, raw), nil
 }
@@ -215,12 +225,17 @@ func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) 
 
 // editMessage changes what the author wrote.
 func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	b, err := s.bring(c, in.Attachments.Value, 0)
+	if err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
+	err = s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
-		reply, err = s.tryEdit(c, in)
+		reply, err = s.tryEdit(c, in, b)
 		return err
 	})
+	s.settle(c.Context(), b, err)
 	return reply, gone(err)
 }
 
@@ -232,12 +247,12 @@ func gone(err error) error {
 	return err
 }
 
-func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage, b *brought) (rest.Raw, error) {
 	ctx := c.Context()
 	if err := s.catchUp(ctx); err != nil {
 		return nil, err
 	}
-	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|b.needs())
 	if err != nil {
 		return nil, err
 	}
@@ -256,10 +271,13 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
 	}
+	if body.Attachments, err = keep(body.Attachments, in.Attachments, c.Files(), b); err != nil {
+		return nil, err
+	}
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
 	}
-	return s.publishEdit(ctx, grant, author, m.id, body)
+	return s.publishEdit(ctx, grant, author, m.id, body, b)
 }
 
 // change applies a request to a message; null empties.
@@ -276,7 +294,7 @@ func (s *Service) change(ctx context.Context, grant roster.Grant, body *wire.Mes
 	if in.Flags != nil {
 		body.Flags = body.Flags&^wire.FlagSuppressEmbeds | *in.Flags&wire.FlagSuppressEmbeds
 	}
-	if isEmpty(body.Content, body.Embeds) {
+	if isEmpty(body.Content, body.Embeds) && len(body.Attachments) == 0 {
 		return fault.New(fault.EmptyMessage)
 	}
 	body.EditedTimestamp = wire.At(s.now())
@@ -299,7 +317,7 @@ func mentions(users []wire.User, user id.ID) bool {
 	return false
 }
 
-func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wire.User, message id.ID, body wire.MessageBody) (rest.Raw, error) {
+func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wire.User, message id.ID, body wire.MessageBody, b *brought) (rest.Raw, error) {
 	raw, err := encode(body)
 	if err != nil {
 		return nil, err
@@ -318,10 +336,12 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wi
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageUpdated, grant, author.ID, payload), Fence: grant.Version, Changes: []id.ID{message},
+		Brings: b.ids(),
 	})
 	if err != nil {
 		return nil, err
 	}
+	b.used = true
 	postsEdited.Inc()
 	return wire.AppendMessage(nil, message, authorJSON, raw), nil
 }

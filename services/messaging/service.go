@@ -20,14 +20,17 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/files"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
 )
 
 // Config of the service. The zero value is the default.
@@ -52,6 +55,14 @@ type Config struct {
 	CommitTimeout time.Duration
 	// Lease is how long a process that writes may stand still until another one takes the lead from it. Default 10s.
 	Lease time.Duration
+	// FileBytes is how much room there is for attachments, and UserFileBytes how much of it for those of one user. Default 20 GiB and
+	// 2 GiB.
+	FileBytes, UserFileBytes int64
+	// CollectEvery is about how often the collector deletes files that no message has any more. Default 15s.
+	CollectEvery time.Duration
+	// OrphanAge is how long an attachment may be without a message. Default 1h: the message follows within seconds, or the writer is
+	// behind by that much.
+	OrphanAge time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -79,13 +90,25 @@ func (c Config) withDefaults() Config {
 	if c.Lease == 0 {
 		c.Lease = 10 * time.Second
 	}
+	if c.FileBytes == 0 {
+		c.FileBytes = 20 << 30
+	}
+	if c.UserFileBytes == 0 {
+		c.UserFileBytes = 2 << 30
+	}
+	if c.CollectEvery == 0 {
+		c.CollectEvery = 15 * time.Second
+	}
+	if c.OrphanAge == 0 {
+		c.OrphanAge = time.Hour
+	}
 	return c
 }
 
 // Validate names every mistake at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 || c.Lease < 0 {
+	if c.CollectEvery < 0 || c.OrphanAge < 0 || c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 || c.Lease < 0 {
 		errs = append(errs, errors.New("messaging: durations must not be negative"))
 	}
 	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
@@ -94,13 +117,16 @@ func (c Config) Validate() error {
 	if c.OverlayBytes < 0 || c.OverlayIDBytes < 0 {
 		errs = append(errs, errors.New("messaging: OverlayBytes and OverlayIDBytes must not be negative"))
 	}
+	if c.FileBytes < 0 || c.UserFileBytes < 0 {
+		errs = append(errs, errors.New("messaging: FileBytes and UserFileBytes must not be negative"))
+	}
 	if c.Batch < 0 || c.Batch > 10_000 {
 		errs = append(errs, errors.New("messaging: Batch must be 1 to 10000"))
 	}
 	return errors.Join(errs...)
 }
 
-// Deps are what the service works with. All are required.
+// Deps are what the service works with. All but Files, with IDs and Links, are required.
 type Deps struct {
 	Log *bus.Log
 	// Tail is the process's. New subscribes to it, so New comes before the Tail's Start, and the roster subscribes before.
@@ -109,21 +135,30 @@ type Deps struct {
 	Roster *roster.Roster
 	// Pool is for reads. The writer takes one connection of its own out of it while it leads.
 	Pool *postgres.Pool
+	// Files is where attachments are; nil: there are none, and whoever sends some is answered 503.
+	Files files.Store
+	IDs   *postgres.IDs // of attachments
+	Links *token.Links  // to them
 }
 
 // Service is the messaging service of one process. Its handlers are safe for concurrent use.
 type Service struct {
-	config  Config
-	log     *bus.Log
-	tail    *bus.Tail
-	roster  *roster.Roster
-	store   store
-	overlay *overlay
-	graves  *graves
-	writer  *writer
-	group   *bus.Group
-	gauges  *metrics.Set
-	now     func() time.Time
+	config Config
+	log    *bus.Log
+	tail   *bus.Tail
+	roster *roster.Roster
+	store  store
+	files  files.Store
+	ids    *postgres.IDs
+	links  *token.Links
+	// fileBytes is what all files have, as the collector last saw it.
+	fileBytes atomic.Int64
+	overlay   *overlay
+	graves    *graves
+	writer    *writer
+	group     *bus.Group
+	gauges    *metrics.Set
+	now       func() time.Time
 
 	on    life.Switch
 	loops life.Loops
@@ -135,7 +170,11 @@ func New(config Config, deps Deps) *Service {
 		panic("BUG: messaging needs Log, Tail, Roster and Pool")
 	}
 	config = config.withDefaults()
+	if deps.Files != nil && (deps.IDs == nil || deps.Links == nil) {
+		panic("BUG: messaging needs IDs and Links with Files")
+	}
 	s := &Service{
+		files: deps.Files, ids: deps.IDs, links: deps.Links,
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 	}
@@ -145,6 +184,7 @@ func New(config Config, deps Deps) *Service {
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
 	})
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
+	s.gauges.NewGauge(`xcord_messaging_attachment_bytes`, func() float64 { return float64(s.fileBytes.Load()) })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
 		return nil
@@ -182,6 +222,9 @@ func (s *Service) Start(ctx context.Context) error {
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
+		if s.files != nil {
+			s.loops.Go("messaging collector", s.collectLoop)
+		}
 		return nil
 	})
 }

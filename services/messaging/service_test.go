@@ -223,7 +223,7 @@ func TestMessages_AreJudgedAgainWhenTheGuildHasMoved(t *testing.T) {
 	// A process whose copy of the guild stands still: it never sees an entry.
 	deaf := roster.New(b.log)
 	svc := New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: deaf, Pool: b.pool})
-	base := serve(t, svc)
+	base := serve(t, svc, t.TempDir())
 	send := func() answer { return do(t, base, memberID, "POST", path(generalID), wire.CreateMessage{Content: "x"}) }
 	b.message(send())
 	b.everyone(2, perm.DefaultEveryone|perm.MentionEveryone)
@@ -333,7 +333,7 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if a := b.do(memberID, "DELETE", path(generalID, m.ID), nil); a.status != 204 {
 		t.Fatalf("delete: %d %s", a.status, a.body)
 	}
-	_, err = b.svc.publishEdit(t.Context(), grant, m.Author, m.ID, m.MessageBody)
+	_, err = b.svc.publishEdit(t.Context(), grant, m.Author, m.ID, m.MessageBody, new(brought))
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}

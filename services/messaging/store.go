@@ -233,6 +233,7 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 	if c := b.edits(); len(c.id) > 0 {
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
+	queueFiles(queue, epoch, b)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced

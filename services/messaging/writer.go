@@ -111,6 +111,7 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
+	lost    []int64         // channels and guilds that are gone
 	first   bus.Position    // of the entries
 	last    bus.Position
 }
@@ -133,6 +134,10 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
+		case wire.ChannelDeleted:
+			b.lost = append(b.lost, int64(e.Channel))
+		case wire.ServerDeleted:
+			b.lost = append(b.lost, int64(e.Guild))
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
