@@ -63,6 +63,7 @@ type shared struct {
 	roster   *roster.Roster
 	outbox   *roster.Outbox
 	keys     token.Keys
+	links    *token.Links
 	limiter  *limit.Limiter // nil: nothing is limited
 }
 
