@@ -257,7 +257,7 @@ func (m *model) takeSessions() {
 }
 
 // ephemeral dispatches repeat the number before.
-var ephemeral = []string{"TYPING_START", "PRESENCE_UPDATE", "RESUMED", "GUILD_MEMBERS_CHUNK", "VOICE_SERVER_UPDATE"}
+var ephemeral = []string{"TYPING_START", "PRESENCE_UPDATE", "RESUMED", "GUILD_MEMBERS_CHUNK", "MESSAGE_READ", "VOICE_SERVER_UPDATE"}
 
 // count checks a number (I4).
 func (m *model) count(e *Event, seq *int64) {

@@ -13,7 +13,8 @@ local function append(stream, args, first, count)
   return id
 end
 
--- publish is the hot path: nonce, fence, pause, existence, append, in this order and in one step.
+-- publish is the hot path: nonce, fence, pause, existence, append, in this order and in one step. Of a direct channel, whose hash is the
+-- fence, it keeps the latest message.
 -- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), pause key if there is one
 -- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, fields...,
 -- and with a pause key how long the pause is, in seconds
@@ -34,6 +35,7 @@ local function publish(keys, args)
   end
   local id = append(keys[1], args, 6, #args - (pause and 6 or 5))
   if not id then return '!closed' end
+  if args[9] == 'MESSAGE_SENT' and string.find(keys[2], 'direct:', 1, true) == 1 then redis.call('HSET', keys[2], 'last', id) end
   redis.call('SET', keys[3], id, 'EX', args[2])
   for i = 4 + absent, 3 + absent + set do
     redis.call('SET', keys[i], id, 'EX', args[5])

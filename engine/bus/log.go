@@ -139,7 +139,7 @@ func MessageID(p Position) id.ID { return p.ID(shard) }
 // Post is one hot publish.
 type Post struct {
 	Entry
-	// Fence is the version of the guild by which the permission was judged; 0 for no fence.
+	// Fence is the version of the guild, or of the direct channel, by which the permission was judged; 0 for no fence.
 	Fence int64
 	// Nonce makes the publish idempotent for NonceTTL. Empty: the log takes one of its own, which covers its own retries.
 	Nonce    string
@@ -155,6 +155,14 @@ type Post struct {
 	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
 	// not wait.
 	Pause time.Duration
+}
+
+// fenceKey is the hash of the aggregate that the post belongs to.
+func (p Post) fenceKey() string {
+	if p.Guild == 0 {
+		return Key("direct", p.Channel)
+	}
+	return Key("guild", p.Guild)
 }
 
 // PausedError means that the actor's pause in the channel is not over.
@@ -192,7 +200,7 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	if p.Fence != 0 {
 		fence = strconv.FormatInt(p.Fence, 10)
 	}
-	keys = append(keys, streamKey(), Key("guild", p.Guild), nonceKey(nonce))
+	keys = append(keys, streamKey(), p.fenceKey(), nonceKey(nonce))
 	for _, m := range p.Changes {
 		keys = append(keys, markerKey(m))
 	}

@@ -1,6 +1,10 @@
 package fault
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+	"slices"
+)
 
 // Code is the number that a client reads in the "code" field of an error body. The numbers are those of the
 // public chat API that existing clients already know, so they must never be renumbered.
@@ -20,6 +24,8 @@ const (
 	UnknownUser      Code = 10013
 	UnknownEmoji     Code = 10014
 	UnknownBan       Code = 10026
+
+	UnknownVoiceState Code = 10065
 
 	NotForBots   Code = 20001
 	OnlyForBots  Code = 20002
@@ -84,6 +90,8 @@ var publics = map[Code]public{
 	UnknownEmoji:     {http.StatusNotFound, "Unknown Emoji"},
 	UnknownBan:       {http.StatusNotFound, "Unknown Ban"},
 
+	UnknownVoiceState: {http.StatusNotFound, "Unknown Voice State"},
+
 	NotForBots:   {http.StatusForbidden, "Bots cannot use this endpoint"},
 	OnlyForBots:  {http.StatusForbidden, "Only bots can use this endpoint"},
 	Slowmode:     {http.StatusTooManyRequests, "This action cannot be performed due to slowmode rate limit"},
@@ -125,3 +133,6 @@ var publics = map[Code]public{
 	ReactionBlocked:     {http.StatusForbidden, "Reaction was blocked"},
 	Overloaded:          {http.StatusServiceUnavailable, "API resource is currently overloaded. Try again a little later"},
 }
+
+// Codes are all that there are, in no order.
+func Codes() []Code { return slices.Collect(maps.Keys(publics)) }

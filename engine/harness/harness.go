@@ -27,6 +27,7 @@ import (
 
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
+	"github.com/xcord/xcord/engine/witness"
 )
 
 const (
@@ -37,11 +38,22 @@ const (
 	tempPathMax = 40
 )
 
-// Main runs the tests, stops the shared server and then looks for goroutines that outlived the tests, which fail the run.
-// It returns the exit code.
+// Main runs the tests, stops the shared server and then looks for goroutines that outlived the tests, which fail the run, as do answers and
+// dispatches of servers in this process that are not as described (engine/witness). It returns the exit code.
 func Main(m *testing.M, ignore ...goleak.Option) int {
+	official, err := witness.Find()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	w := witness.New(official)
+	w.Watch()
 	code := m.Run()
 	shared.stop()
+	if err := w.Err(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if code != 0 {
 		return code
 	}

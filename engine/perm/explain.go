@@ -10,6 +10,7 @@ const (
 	ByRoleOverwrite   = "role_overwrite"   // IDs are the roles whose overwrites say so, @everyone only when no other does
 	ByRole            = "role"             // IDs are the roles that have it
 	ByHidden          = "hidden"           // it would be there, but the channel cannot be seen
+	ByTimeOut         = "time_out"         // it would be there, but the member is timed out
 	ByNone            = "none"             // no role has it
 )
 
@@ -47,6 +48,15 @@ func Explain(owner bool, user id.ID, held []Held, overwrites []Overwrite, inChan
 		}
 	}
 	return out
+}
+
+// Silence takes from verdicts what a time-out takes.
+func Silence(verdicts []Verdict) {
+	for i, v := range verdicts {
+		if v.Granted && !TimedOut.Has(v.Permission) {
+			verdicts[i] = Verdict{Permission: v.Permission, By: ByTimeOut, IDs: []id.ID{}}
+		}
+	}
 }
 
 // decide asks the strongest voice first.

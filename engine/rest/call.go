@@ -42,6 +42,7 @@ type Call struct {
 	reason     string
 	files      []Upload
 
+	route   *route // nil: none
 	client  netip.Addr
 	counted bool          // by address
 	verdict limit.Verdict // of the route's limit

@@ -75,14 +75,19 @@ func newRules(l Limits) rules {
 
 // routeRule is the limit of a route, which everybody has for each channel or guild in its path.
 func routeRule(sp spec) *limit.Rule {
-	n, window := writesMax, routeWindow
-	if sp.method == http.MethodGet {
-		n = readsMax
-	}
-	if sp.limitMax > 0 {
-		n, window = sp.limitMax, sp.limitWindow
-	}
+	n, window := sp.limit()
 	return limit.NewRule(sp.method+" "+sp.path, n, window)
+}
+
+// limit is how many requests there may be in which time.
+func (sp spec) limit() (n int, window time.Duration) {
+	switch {
+	case sp.limitMax > 0:
+		return sp.limitMax, sp.limitWindow
+	case sp.method == http.MethodGet:
+		return readsMax, routeWindow
+	}
+	return writesMax, routeWindow
 }
 
 // allowAddr refuses whoever asks too often, before anything is spent on the request.

@@ -25,6 +25,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/limit"
+	"github.com/xcord/xcord/engine/openapi"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -174,7 +175,8 @@ type Server struct {
 	validate  *validator.Validate
 	rules     rules
 	upstreams []*Upstream
-	problems  []error // what was wrong in Bind, Forward or Raw; Start reports it
+	told      []openapi.Route // what the tables offer, in their order
+	problems  []error         // what was wrong in Bind, Forward or Raw; Start reports it
 
 	turns turns
 	on    life.Switch

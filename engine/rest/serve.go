@@ -50,6 +50,7 @@ func (s *Server) serve(base context.Context, ctx *fasthttp.RequestCtx) {
 			s.noteInvalid(c, &ctx.Response)
 			s.allowOrigin(ctx)
 		}
+		overhear(c.route, &ctx.Response)
 		m.observe(ctx.Response.StatusCode(), time.Since(ctx.Time()))
 	}()
 	if err := s.route(ctx, c, &m); err != nil {
@@ -76,6 +77,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, c *Call, m **routeMetrics) erro
 		return err // or the answer to a preflight is written
 	}
 	*m = &r.metrics
+	c.route = r
 	if r.raw != nil {
 		r.raw(ctx)
 		return nil

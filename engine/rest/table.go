@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/xcord/xcord/engine/limit"
+	"github.com/xcord/xcord/engine/openapi"
 )
 
 // Table is what a service offers: data, in reading order. S is the service's type, usually a pointer.
@@ -59,6 +60,12 @@ func Limit(n int, window time.Duration) Option {
 	return func(s *spec) { s.limitMax, s.limitWindow = n, window }
 }
 
+// Answers says what a Raw holds. The description of the API needs to know.
+func Answers[T any]() Option { return func(s *spec) { s.out = reflect.TypeFor[T]() } }
+
+// OrEmpty says that a Raw may be empty.
+func OrEmpty() Option { return func(s *spec) { s.empty = true } }
+
 // spec is the part of a Route that does not depend on the service.
 type spec struct {
 	method, path string
@@ -70,9 +77,12 @@ type spec struct {
 	filesMax     int // 0: it takes no forms
 	limitMax     int // 0: the default
 	limitWindow  time.Duration
-	in           reflect.Type
 	download     bool
 	forwards     bool
+	in, out      reflect.Type
+	service      string // whose it is, and what its handler is called: for the description
+	name         string
+	empty        bool // success may also be a 204
 }
 
 // GET is a route whose input comes from the query: fields of In tagged `query:"limit"`.
@@ -101,11 +111,12 @@ func DELETE[S, In, Out any](path string, h func(S, *Call, In) (Out, error), opts
 }
 
 func newRoute[S, In, Out any](method, path string, h func(S, *Call, In) (Out, error), opts []Option) Route[S] {
-	sp := spec{method: method, path: path, in: reflect.TypeFor[In]()}
+	out := reflect.TypeFor[Out]()
+	sp := spec{method: method, path: path, in: reflect.TypeFor[In](), out: out}
+	sp.service, sp.name = nameOf(reflect.TypeFor[S](), h)
 	for _, o := range opts {
 		o(&sp)
 	}
-	out := reflect.TypeFor[Out]()
 	sp.download = out == reflect.TypeFor[Download]()
 	if sp.status == 0 {
 		sp.status = http.StatusOK
@@ -171,6 +182,8 @@ func (s *Server) Raw(method, path string, handler func(*fasthttp.RequestCtx)) {
 // add mounts one route of a table.
 func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 	r := newRouteState(sp.method, sp.path)
+	r.told = sp.told(s.cfg.BodyBytesMax)
+	s.told = append(s.told, r.told)
 	r.public, r.usersOnly, r.run = sp.public, sp.usersOnly, run
 	r.rule = routeRule(sp)
 	r.in, r.filesMax, r.forwards = sp.in, sp.filesMax, sp.forwards
@@ -226,6 +239,7 @@ type route struct {
 	params            []string // names of the path parameters, in order
 	major             string   // the parameter that limits are counted by; "" for none
 	rule              *limit.Rule
+	told              openapi.Route
 	run               func(*Call, *fasthttp.RequestCtx) error
 	raw               func(*fasthttp.RequestCtx)
 	metrics           routeMetrics

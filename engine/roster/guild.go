@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
@@ -31,6 +32,20 @@ func (g *Guild) Owner(user id.ID) bool { return g.Meta.OwnerID == user }
 
 // Base is what a member may do in the guild as a whole.
 func (g *Guild) Base(m *wire.MemberRecord) perm.Bits {
+	granted := g.Granted(m)
+	if timedOut(m, granted) {
+		return granted & perm.TimedOut
+	}
+	return granted
+}
+
+// timedOut says whether a time-out stands for a member with these permissions. It ends by itself, so the answer is about this moment.
+func timedOut(m *wire.MemberRecord, granted perm.Bits) bool {
+	return m.CommunicationDisabledUntil != 0 && !granted.Has(perm.Administrator) && m.TimedOut(time.Now())
+}
+
+// Granted is Base as if there were no time-outs: what does not change by itself.
+func (g *Guild) Granted(m *wire.MemberRecord) perm.Bits {
 	var everyone perm.Bits
 	if r, ok := g.Roles[g.ID]; ok {
 		everyone = r.Permissions
@@ -50,7 +65,12 @@ func (g *Guild) Permissions(m *wire.MemberRecord, channel id.ID) perm.Bits {
 	if !ok {
 		return 0
 	}
-	return perm.Channel(g.Base(m), m.UserID, g.ID, m.Roles, c.PermissionOverwrites)
+	granted := g.Granted(m)
+	bits := perm.Channel(granted, m.UserID, g.ID, m.Roles, c.PermissionOverwrites)
+	if timedOut(m, granted) {
+		return bits & perm.TimedOut
+	}
+	return bits
 }
 
 // Explain says what decides each of a member's permissions: in a channel that exists, or with 0 in the guild as a whole.
@@ -69,7 +89,11 @@ func (g *Guild) Explain(m *wire.MemberRecord, channel id.ID) []perm.Verdict {
 	if inChannel {
 		overwrites = c.PermissionOverwrites
 	}
-	return perm.Explain(g.Owner(m.UserID), m.UserID, held, overwrites, inChannel)
+	verdicts := perm.Explain(g.Owner(m.UserID), m.UserID, held, overwrites, inChannel)
+	if timedOut(m, g.Granted(m)) {
+		perm.Silence(verdicts)
+	}
+	return verdicts
 }
 
 // Top is the position of a member's highest role; the owner stands above all roles.
@@ -147,6 +171,9 @@ func (g *Guild) change(e bus.Entry) error {
 		}
 		g.Channels = maps.Clone(g.Channels)
 		g.Channels[p.Channel.ID] = &p.Channel
+		for i := range p.Others {
+			g.Channels[p.Others[i].ID] = &p.Others[i]
+		}
 	case wire.ChannelDeleted:
 		p, err := payload[wire.ChannelDeletedPayload](e)
 		if err != nil {

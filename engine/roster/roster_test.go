@@ -29,8 +29,8 @@ import (
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 const (
-	guild, channel, role = id.ID(100), id.ID(200), id.ID(300)
-	owner, alice, bob    = id.ID(1), id.ID(2), id.ID(3)
+	guild, channel, other, role = id.ID(100), id.ID(200), id.ID(201), id.ID(300)
+	owner, alice, bob           = id.ID(1), id.ID(2), id.ID(3)
 )
 
 type bundle struct {
@@ -197,7 +197,8 @@ func TestHandleEntries_MovesACopyAsTheReadModelMoves(t *testing.T) {
 		entry(wire.RoleCreated, 4, 0, wire.RoleChangedPayload{Role: wire.Role{ID: role, Name: "r", Permissions: perm.ManageMessages, Position: 1}}),
 		entry(wire.MemberUpdated, 5, alice, wire.MemberChangedPayload{Member: wire.MemberRecord{UserID: alice, MemberFields: wire.MemberFields{Roles: []id.ID{role}}}}),
 		entry(wire.ChannelUpdated, 6, 0, wire.ChannelChangedPayload{Channel: wire.Channel{ID: channel, GuildID: guild, Name: "renamed",
-			PermissionOverwrites: []wire.Overwrite{{ID: role, Type: wire.OverwriteRole, Deny: perm.SendMessages}}}}),
+			PermissionOverwrites: []wire.Overwrite{{ID: role, Type: wire.OverwriteRole, Deny: perm.SendMessages}}},
+			Others: []wire.Channel{{ID: other, GuildID: guild, Name: "moved along"}}}),
 		removed(7, bob),
 		entry(wire.RoleDeleted, 8, 0, wire.RoleDeletedPayload{RoleID: role}),
 	}
@@ -447,4 +448,26 @@ func TestOutbox_Lives(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	lifetest.Stress(t, func() life.Service { return NewOutbox(b.roster, b.pool) })
+}
+
+// TestPermissions_TimeOutsEndByThemselves: no entry tells of it.
+func TestPermissions_TimeOutsEndByThemselves(t *testing.T) {
+	t.Parallel()
+	const channel = 7
+	g := &Guild{ID: guild, Meta: wire.NewGuild(guild, "g", bob), Channels: map[id.ID]*wire.Channel{channel: {ID: channel}},
+		Roles: map[id.ID]*wire.Role{guild: {ID: guild, Permissions: perm.DefaultEveryone}, 8: {ID: 8, Permissions: perm.Administrator}}}
+	f := func(user id.ID, left time.Duration, want perm.Bits, roles ...id.ID) {
+		t.Helper()
+		m := &wire.MemberRecord{UserID: user, MemberFields: wire.MemberFields{Roles: roles, CommunicationDisabledUntil: wire.At(time.Now().Add(left))}}
+		if base, in := g.Base(m), g.Permissions(m, channel); base != want || in != want {
+			t.Errorf("%s, %v left: got %s and %s, want %s", user, left, base, in, want)
+		}
+		if got := g.Granted(m); got&perm.DefaultEveryone != perm.DefaultEveryone {
+			t.Errorf("granted are %s", got)
+		}
+	}
+	f(alice, time.Hour, perm.TimedOut)
+	f(alice, -time.Second, perm.DefaultEveryone)
+	f(alice, time.Hour, perm.All, 8)
+	f(bob, time.Hour, perm.All)
 }

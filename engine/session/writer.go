@@ -9,6 +9,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/openapi"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -80,6 +81,9 @@ func (w *writer) ephemeral(name string, body []byte) error {
 
 func (w *writer) dispatch(name string, seq int64, body []byte) error {
 	dispatchTotal.Inc()
+	if openapi.Listening != nil {
+		openapi.Listening.Dispatched(name, body)
+	}
 	*w.buf = appendDispatch(*w.buf, name, seq, body)
 	return w.full()
 }

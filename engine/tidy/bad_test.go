@@ -90,7 +90,8 @@ func TestRules_CanFail(t *testing.T) {
 
 	offends("EnvironmentOnlyConf", "a.go:3", "engine/bus/a.go", "package bus\nimport \"os\"\nvar x, _ = os.LookupEnv(\"HOME\")")
 	offends("EnvironmentOnlyConf", "a.go:3", "engine/bus/a.go", "package bus\nimport \"os\"\nvar x = os.Getenv(\"HOME\")")
-	passes("EnvironmentOnlyConf", "engine/conf/a.go", "package conf\nimport \"os\"\nvar x = os.Getenv(\"HOME\")")
+	passes("EnvironmentOnlyConf", "engine/conf/a.go", "package conf\nimport \"os\"\nvar x = os.Getenv(\"HOME\")",
+		"engine/harness/a.go", "package harness\nimport \"os\"\nvar x = os.Getenv(\"HOME\")")
 
 	offends("NoInit", "a.go:2", "engine/bus/a.go", "package bus\nfunc init() {}")
 	passes("NoInit", "engine/bus/a.go", "package bus\ntype t int\nfunc (t) init() {}")

@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/xcord/xcord/engine/id"
+import (
+	"time"
+
+	"github.com/xcord/xcord/engine/id"
+)
 
 // MemberFields is what a guild knows about one of its members. It is the member object of a
 // message, which stands beside the author and so has no user in it.
@@ -49,11 +53,25 @@ func (m MemberRecord) HasRole(role id.ID) bool {
 	return false
 }
 
+// TimedOut says whether the member is timed out at a moment. Who is administrator does not care.
+func (m MemberFields) TimedOut(now time.Time) bool {
+	return now.Before(m.CommunicationDisabledUntil.Time())
+}
+
 // UpdateMember is the body of PATCH /guilds/{guild}/members/{user}.
 type UpdateMember struct {
 	Nick                       Optional[string] `json:"nick,omitzero" validate:"omitnil,max=32,nonul"`
 	Roles                      *[]id.ID         `json:"roles,omitempty" validate:"omitnil,max=350"`
 	CommunicationDisabledUntil Optional[Time]   `json:"communication_disabled_until,omitzero"`
+	Mute                       *bool            `json:"mute,omitempty"`
+	Deaf                       *bool            `json:"deaf,omitempty"`
+	ChannelID                  Optional[id.ID]  `json:"channel_id,omitzero"` // null puts out of voice
+}
+
+// SearchMembers is the query of GET /guilds/{guild}/members/search.
+type SearchMembers struct {
+	Query string `query:"query" validate:"required,max=100"`
+	Limit *int   `query:"limit" validate:"omitnil,min=1,max=1000"`
 }
 
 // ListMembers is the query of GET /guilds/{guild}/members.

@@ -10,11 +10,21 @@ import (
 // MessageType says what a message is.
 type MessageType int
 
-// The kinds of message that people write.
+// The kinds of message that people write, and those that the server does.
 const (
 	MessageDefault MessageType = 0
 	MessageReply   MessageType = 19
+
+	MessageRecipientAdd    MessageType = 1
+	MessageRecipientRemove MessageType = 2
+	MessageUserJoin        MessageType = 7
 )
+
+// Written reports whether people write such messages, and may edit them.
+func (t MessageType) Written() bool { return t == MessageDefault || t == MessageReply }
+
+// Deletable reports whether such messages can be deleted: who came into a group and who went stays written there.
+func (t MessageType) Deletable() bool { return t != MessageRecipientAdd && t != MessageRecipientRemove }
 
 // Bits of MessageBody.Flags.
 const (

@@ -160,6 +160,14 @@ func sampleChannel() Channel {
 	}
 }
 
+func sampleDirect(kind ChannelType) *Direct {
+	d := &Direct{ID: sampleID, Type: kind, Recipients: []id.ID{sampleID, 1}}
+	if kind == ChannelGroupDM {
+		d.OwnerID, d.Name = sampleID, ptr("group")
+	}
+	return d
+}
+
 func sampleRole() Role {
 	return Role{
 		ID: sampleID, Name: "mods", Permissions: perm.All, Position: 1, Color: 0xffffff,
@@ -235,10 +243,18 @@ func TestResponses_HaveTheShapeOfTheOfficialSchemas(t *testing.T) {
 	f("GuildRoleResponse", sampleRole())
 	f("GuildChannelResponse", Channel{ID: sampleID, GuildID: sampleID, Name: "general"})
 	f("GuildChannelResponse", sampleChannel())
+	f("PrivateChannelResponse", sampleDirect(ChannelDM).For(sampleID, 0, map[id.ID]User{1: {ID: sampleID}}))
+	f("PrivateChannelResponse", sampleDirect(ChannelDM).For(sampleID, sampleID, map[id.ID]User{1: sampleUser()}))
+	f("PrivateGroupChannelResponse", sampleDirect(ChannelGroupDM).For(sampleID, 0, map[id.ID]User{1: {ID: sampleID}}))
+	f("PrivateGroupChannelResponse", sampleDirect(ChannelGroupDM).For(1, sampleID, map[id.ID]User{sampleID: sampleUser()}))
 	f("GuildMemberResponse", MemberRecord{MemberFields: MemberFields{JoinedAt: sampleTime}}.Member(User{ID: sampleID}))
 	f("GuildMemberResponse", sampleMember().Member(sampleUser()))
 	f("GuildBanResponse", Ban{User: User{ID: sampleID}})
 	f("GuildBanResponse", Ban{Reason: ptr("spam"), User: sampleUser()})
+	f("GuildAuditLogResponse", AuditLog{Entries: List[AuditNote]{{ID: sampleID, Action: AuditInviteCreate, Actor: sampleID}, {
+		ID: sampleID, Action: AuditOverwriteUpdate, Actor: sampleID, Target: sampleID, Reason: "r", Options: map[string]string{"id": "1"},
+		Changes: []AuditChange{{Key: "allow", New: json.RawMessage(`"8"`)}},
+	}}, Users: List[User]{sampleUser()}})
 	f("GuildResponse", NewGuild(sampleID, "guild", sampleID))
 	f("GuildResponse", sampleGuild())
 	counted := sampleGuild()

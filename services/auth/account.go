@@ -106,7 +106,7 @@ func (s *Service) updateSelf(c *rest.Call, in wire.UpdateSelf) (wire.SelfUser, e
 			return wire.SelfUser{}, err
 		}
 	}
-	avatar, err := s.avatarFrom(c.Context(), in.Avatar)
+	avatar, err := s.pictures.Read(c.Context(), "avatar", in.Avatar)
 	if err != nil {
 		return wire.SelfUser{}, err
 	}
@@ -129,7 +129,7 @@ func (s *Service) updateSelf(c *rest.Call, in wire.UpdateSelf) (wire.SelfUser, e
 		if !in.Avatar.Set {
 			return nil
 		}
-		a.Avatar = avatar.name()
+		a.Avatar = avatar.Name()
 		return keepAvatar(ctx, tx, a.ID, avatar)
 	})
 	if err != nil {

@@ -32,7 +32,6 @@ const (
 	codeTwoFactor     = "TWO_FACTOR_INVALID_CODE"
 	codeInvite        = "INVITE_CODE_INVALID"
 	codeOnce          = "ONE_TIME_CODE_INVALID"
-	codeImage         = "IMAGE_INVALID"
 	codeEmail         = "EMAIL_TYPE_INVALID_EMAIL"
 	codeUsername      = "USERNAME_INVALID_CHARACTERS"
 )

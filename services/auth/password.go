@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/xcord/xcord/engine/limit"
 )
 
 // The OWASP password storage cheat sheet's parameters for argon2id: 19 MiB, two passes, one lane.
@@ -31,12 +33,12 @@ var errHash = errors.New("stored password hash is malformed")
 
 // hasher computes argon2id, few at a time: every computation takes argonMemoryKiB and a core. Any goroutine may call it.
 type hasher struct {
-	slots     *slots
+	slots     *limit.Slots
 	memoryKiB uint32 // argonMemoryKiB, but for tests that are about something else
 }
 
 func newHasher(slots int, wait time.Duration) *hasher {
-	return &hasher{slots: newSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: argonMemoryKiB}
+	return &hasher{slots: limit.NewSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: argonMemoryKiB}
 }
 
 // dummy is verified when there is no such user, so that the answer takes as long. It needs a well-formed salt and key, not a secret
@@ -53,7 +55,7 @@ func phc(memory uint32, passes uint32, threads uint8, salt, key string) string {
 
 // hash returns the PHC string of a password.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	release, err := h.slots.take(ctx)
+	release, err := h.slots.Take(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -77,7 +79,7 @@ func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale
 	if err != nil {
 		return false, false, err
 	}
-	release, err := h.slots.take(ctx)
+	release, err := h.slots.Take(ctx)
 	if err != nil {
 		return false, false, err
 	}

@@ -99,7 +99,7 @@ func TestHasher_IsBounded(t *testing.T) {
 	ctx := context.Background()
 	var held []func()
 	for range 2 {
-		release, err := h.slots.take(ctx)
+		release, err := h.slots.Take(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,29 +119,9 @@ func TestHasher_IsBounded(t *testing.T) {
 		t.Errorf("after a slot became free: %v", err)
 	}
 	held[1]()
-	if n := h.slots.waiting.Load(); n != 0 {
+	if n := h.slots.Waiting(); n != 0 {
 		t.Errorf("%d still wait", n)
 	}
-}
-
-func TestHasher_QueueIsBounded(t *testing.T) {
-	t.Parallel()
-	h := newHasher(1, time.Hour)
-	release, err := h.slots.take(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.slots.waiting.Store(hashWaitersMax)
-	if _, err := h.slots.take(context.Background()); !fault.Is(err, fault.Overloaded) {
-		t.Errorf("got %v, want 130000 at once", err)
-	}
-	h.slots.waiting.Store(0)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := h.slots.take(ctx); fault.From(err).Status != 503 {
-		t.Errorf("got %v", err)
-	}
-	release()
 }
 
 func TestFold_MakesOneOfVariants(t *testing.T) {

@@ -39,6 +39,7 @@ import (
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/limit"
+	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
@@ -151,7 +152,7 @@ type Service struct {
 	guesses guesses
 	untold  chan struct{} // has one element when the end of a session is to be announced soon
 
-	pictures  *slots
+	pictures  *picture.Reader
 	setupCode string // of the setup link; "" when there is an administrator. Written by Start
 
 	on    life.Switch
@@ -169,7 +170,7 @@ func New(config Config, deps Deps) *Service {
 		config: config, deps: deps, store: store{deps.Pool},
 		hasher: newHasher(config.HashSlots, config.HashWait), guesses: newGuesses(config, deps.Limiter),
 		untold:   make(chan struct{}, 1),
-		pictures: newSlots(pictureSlots, pictureWait, pictureWaitersMax, pictureRefused),
+		pictures: picture.NewReader(pictureRefused),
 	}
 }
 

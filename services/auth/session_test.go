@@ -545,7 +545,7 @@ func TestBot_CanRenameItself(t *testing.T) {
 func TestLogin_TooManyAreToldToComeBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{HashSlots: 1, HashWait: time.Nanosecond})
-	release, err := b.service.hasher.slots.take(b.ctx)
+	release, err := b.service.hasher.slots.Take(b.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

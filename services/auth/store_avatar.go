@@ -8,6 +8,7 @@ import (
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
+	"github.com/xcord/xcord/engine/picture"
 )
 
 const (
@@ -18,25 +19,25 @@ on conflict ("user") do update set hash = excluded.hash, type = excluded.type, b
 )
 
 // keepAvatar puts a picture in the place of the one before; nil is none.
-func keepAvatar(ctx context.Context, tx transaction, user id.ID, p *picture) error {
+func keepAvatar(ctx context.Context, tx transaction, user id.ID, p *picture.Picture) error {
 	if p == nil {
 		_, err := tx.Exec(ctx, deleteAvatar, int64(user))
 		return err
 	}
-	_, err := tx.Exec(ctx, upsertAvatar, int64(user), p.hash, p.kind, p.body)
+	_, err := tx.Exec(ctx, upsertAvatar, int64(user), p.Hash, p.Type, p.Body)
 	return err
 }
 
 const selectAvatar = `select hash, type, body from avatars where "user" = $1 and hash = $2`
 
 // avatar finds a picture that somebody has now.
-func (s store) avatar(ctx context.Context, user id.ID, hash string) (picture, error) {
+func (s store) avatar(ctx context.Context, user id.ID, hash string) (picture.Picture, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	var p picture
-	err := s.pool.QueryRow(ctx, selectAvatar, int64(user), hash).Scan(&p.hash, &p.kind, &p.body)
+	var p picture.Picture
+	err := s.pool.QueryRow(ctx, selectAvatar, int64(user), hash).Scan(&p.Hash, &p.Type, &p.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return picture{}, fault.NotFound()
+		return picture.Picture{}, fault.NotFound()
 	}
 	return p, outage("read an avatar", err)
 }

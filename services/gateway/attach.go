@@ -95,9 +95,17 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
 		return &session.Opening{
 			Trail: r.trail, View: at.view, Point: hub.Behind(at.pos), From: session.Place{View: blind(r)},
-			First: func(_ context.Context, emit session.Emit) error {
+			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
-				return emit("READY", encode(s.ready(r, in, at)))
+				ready := s.ready(r, in, at)
+				var err error
+				if ready.PrivateChannels, err = s.privates(ctx, r); err != nil {
+					return err
+				}
+				if !r.shape.bot {
+					s.addOwn(ctx, &ready, at)
+				}
+				return emit("READY", encode(ready))
 			},
 			Body: s.painter(r).steps(nil, at.guilds),
 		}, nil
@@ -151,11 +159,11 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.directs()}
 }
 
 func (s *Service) painter(r *record) painter {
-	return painter{people: s.people, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
+	return painter{people: s.people, lasts: s.lasts, large: r.shape.large, presences: r.shape.intents.Has(wire.IntentGuildPresences)}
 }
 
 // Resume goes on with a session where its client left off.
@@ -391,8 +399,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at := arrival{
 		pos: c.pos, user: l.user.User, guilds: map[id.ID]sight{},
-		view: &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Guilds: map[id.ID]*hub.Class{}},
+		view: blind(r),
 	}
+	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
 		cp, err := c.settle(guild, state, r.user)
 		if err != nil {

@@ -89,9 +89,13 @@ func named(g *roster.Guild) map[id.ID]struct{} {
 	return users
 }
 
+// visible is what roles and overwrites let a member see; a time-out, which ends without a word, changes nothing of it.
 func visible(g *roster.Guild, m *wire.MemberRecord) []id.ID {
-	base := g.Base(m)
-	seen := make([]id.ID, 0, len(g.Channels))
+	base := g.Granted(m)
+	seen := make([]id.ID, 0, len(g.Channels)+1)
+	if base.Has(perm.ViewAuditLog) {
+		seen = append(seen, g.ID)
+	}
 	for channel, c := range g.Channels {
 		if perm.Channel(base, m.UserID, g.ID, m.Roles, c.PermissionOverwrites)&perm.ViewChannel != 0 {
 			seen = append(seen, channel)

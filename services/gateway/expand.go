@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -17,15 +18,51 @@ import (
 // there are, and in which order, does not depend on it: on every gateway the events of an entry are the same, watched or not, so
 // that a session which began elsewhere can be counted off here.
 func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
+	events, err := expandPayload(e, guild)
+	if err != nil {
+		return nil, err
+	}
+	audit, err := expandAudit(e)
+	return append(address(wire.Events[e.Type].DirectIntent, e.To, events...), audit...), err
+}
+
+// expandAudit tells those who may see the audit log what an entry brings into it.
+func expandAudit(e bus.Entry) ([]*hub.Event, error) {
+	if e.Guild == 0 || e.Type == wire.MessageSent || e.Type == wire.MessageUpdated || !bytes.Contains(e.Body, []byte(`"audit":`)) {
+		return nil, nil
+	}
+	notes, err := wire.AuditOf(e.Body, bus.MessageID(e.Pos))
+	if err != nil {
+		return nil, fmt.Errorf("audit notes of %s: %w", e.Type, err)
+	}
+	events := make([]*hub.Event, len(notes))
+	for i, n := range notes {
+		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
+		events[i].Channel, events[i].Beside = e.Guild, n.Channel()
+	}
+	return events, nil
+}
+
+func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.DirectChanged:
+		p, err := payload[wire.DirectChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return expandDirect(p), nil
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
 			return nil, err
 		}
 		return []*hub.Event{{Name: "USER_UPDATE", User: p.User.ID, Body: encode(selfUser(p.User))}}, nil
+	case wire.MessagesRead:
+		return expandAcks(e)
+	case wire.SettingsUpdated:
+		return []*hub.Event{{Name: "USER_GUILD_SETTINGS_UPDATE", User: e.User, Body: e.Body}}, nil
 	}
 	switch e.Type {
 	case wire.ServerUpdated:
@@ -42,9 +79,13 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, p.Channel)
-		ev.Channel = p.Channel.ID
-		return []*hub.Event{ev}, nil
+		var events []*hub.Event
+		for _, c := range append([]wire.Channel{p.Channel}, p.Others...) {
+			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: c})
+			ev.Channel = c.ID
+			events = append(events, ev)
+		}
+		return events, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
 		return expandRole(e)
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:
@@ -80,13 +121,6 @@ func guildEvent(e bus.Entry, name string, intent wire.Intents, body any) *hub.Ev
 
 func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 	ev := &hub.Event{Intents: wire.IntentGuildMessages, Guild: e.Guild, Channel: e.Channel}
-	if e.Guild == 0 {
-		// Direct channels have their recipients in the topic; without one there is nobody to tell.
-		if e.User == 0 {
-			return nil, nil
-		}
-		ev.Intents, ev.Channel, ev.User = wire.IntentDirectMessages, 0, e.User
-	}
 	switch e.Type {
 	case wire.MessageSent:
 		p, err := payload[wire.MessageSentPayload](e)
@@ -94,9 +128,13 @@ func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 			return nil, err
 		}
 		ev.Name = "MESSAGE_CREATE"
-		return fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
+		events, err := fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
 			Message: p.Message, Author: p.Author, Member: p.Member, ChannelType: p.ChannelType, Mentions: p.Mentions,
 		})
+		if p.Reopens != nil {
+			events = append(expandDirect(p.Reopens), events...)
+		}
+		return events, err
 	case wire.MessageUpdated:
 		p, err := payload[wire.MessageUpdatedPayload](e)
 		if err != nil {
@@ -141,6 +179,21 @@ func fillMessage(ev *hub.Event, message id.ID, p wire.MessageUpdatedPayload) ([]
 		return append(ev.Body[:head:head], rest[1:]...)
 	})
 	return []*hub.Event{ev}, nil
+}
+
+// expandAcks gives each user's part of an entry of many acks to that user alone.
+func expandAcks(e bus.Entry) ([]*hub.Event, error) {
+	p, err := payload[wire.MessageReadPayload](e)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]*hub.Event, len(p.Acks))
+	for i, a := range p.Acks {
+		events[i] = &hub.Event{Name: "MESSAGE_ACK", User: a.UserID, Body: encode(wire.MessageAck{
+			ChannelID: a.ChannelID, MessageID: a.MessageID, Version: int64(e.Pos.Ms),
+		})}
+	}
+	return events, nil
 }
 
 func expandRole(e bus.Entry) ([]*hub.Event, error) {

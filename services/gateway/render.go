@@ -32,6 +32,7 @@ func one(g *roster.Guild, m *wire.MemberRecord, class *hub.Class) map[id.ID]sigh
 // painter renders guilds for one session, outside the lock.
 type painter struct {
 	people *people
+	lasts  func(ctx context.Context, guilds []id.ID) map[id.ID]id.ID
 	large  int // from how many members on a guild is large for the client
 	// presences is whether the client wants to know them.
 	presences bool
@@ -40,14 +41,20 @@ type painter struct {
 // steps renders the steps to what is seen by now. was is the guild as it was seen before, for what is lost with its name; nil
 // when that is not known.
 func (p painter) steps(was *roster.Guild, now map[id.ID]sight) stepBody {
+	var lasts map[id.ID]id.ID
 	return func(ctx context.Context, step hub.Step) ([]byte, error) {
+		if lasts == nil && (step.Kind == hub.GuildGained || step.Kind == hub.ChannelGained) {
+			lasts = p.lasts(ctx, slices.Collect(maps.Keys(now))) // in one go for all of them
+		}
 		switch step.Kind {
 		case hub.GuildLost:
 			return encode(wire.UnavailableGuild{ID: step.Guild}), nil
 		case hub.GuildGained:
-			return p.guild(ctx, now[step.Guild])
+			return p.guild(ctx, now[step.Guild], lasts)
 		case hub.ChannelGained:
-			return encode(publicChannel(now[step.Guild].guild, now[step.Guild].guild.Channels[step.Channel])), nil
+			channel := publicChannel(now[step.Guild].guild, now[step.Guild].guild.Channels[step.Channel])
+			channel.LastMessageID = lasts[step.Channel]
+			return encode(channel), nil
 		}
 		// What has happened to a channel since one could see it is nothing that one may see.
 		lost := &wire.Channel{ID: step.Channel}
@@ -77,8 +84,8 @@ func publicGuild(g *roster.Guild) wire.Guild {
 	return out
 }
 
-// guild renders GUILD_CREATE. The members are read now, so they may be newer than the rest.
-func (p painter) guild(ctx context.Context, s sight) ([]byte, error) {
+// guild renders GUILD_CREATE. The members and the last messages are read now, so they may be newer than the rest.
+func (p painter) guild(ctx context.Context, s sight, lasts map[id.ID]id.ID) ([]byte, error) {
 	out := wire.GuildCreate{
 		Guild:       publicGuild(s.guild),
 		JoinedAt:    s.member.JoinedAt,
@@ -87,7 +94,9 @@ func (p painter) guild(ctx context.Context, s sight) ([]byte, error) {
 	}
 	for _, channel := range slices.Sorted(maps.Keys(s.guild.Channels)) {
 		if s.class.Sees(channel) {
-			out.Channels = append(out.Channels, publicChannel(s.guild, s.guild.Channels[channel]))
+			c := publicChannel(s.guild, s.guild.Channels[channel])
+			c.LastMessageID = lasts[channel]
+			out.Channels = append(out.Channels, c)
 		}
 	}
 	members, err := p.people.of(ctx, s.guild)

@@ -24,6 +24,7 @@ import (
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
@@ -112,13 +113,16 @@ func socketURL(public string) (string, error) {
 	return "", fmt.Errorf("scheme %q is none of http, https, ws, wss", u.Scheme)
 }
 
-// Deps are what the gateway is built from. All but Limiter are required.
+// Deps are what the gateway is built from. All but Reads and Limiter are required.
 type Deps struct {
 	Log *bus.Log
 	// Tail must be started before the gateway and stopped after it. New subscribes to it: whoever must have an entry earlier, like the
 	// roster of this process, subscribes before.
 	Tail   *bus.Tail
 	Roster *roster.Roster
+	// Reads is the process's: made, and so subscribed to the Tail, before the gateway, and started by whoever made it. nil: users are told
+	// that their read states are not known.
+	Reads *reads.Reads
 	// Presence is started and stopped by the gateway, which subscribes to it.
 	Presence *presence.Presence
 	// Door is asked for who a token belongs to, and tells when a login session ends.
@@ -142,6 +146,7 @@ type Service struct {
 	people   *people
 	acceptor *session.Acceptor
 	typing   chan []byte
+	receipts *receipts
 	saver    *saver
 	letters  *letters
 	adopting singleflight.Group
@@ -170,6 +175,7 @@ func New(cfg Config, deps Deps) *Service {
 		desk:     newDesk(deps.Resume.Window(), cfg.ResumeMax),
 		people:   newPeople(deps.Roster, deps.Presence, cfg.Now, cfg.Session.HeartbeatInterval),
 		typing:   make(chan []byte, typingMax),
+		receipts: newReceipts(cfg.Now),
 		letters:  newLetters(),
 		turns:    make(chan struct{}, cfg.StartsMax),
 		reaching: make(chan struct{}, 1),
@@ -259,4 +265,5 @@ func (s *Service) sweepOnce(ctx context.Context) {
 		s.show(ctx, r)
 	}
 	s.core.sweep(now, s.deps.Resume.Window())
+	s.core.send(s.receipts.late()...)
 }

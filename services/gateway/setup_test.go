@@ -19,7 +19,9 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/identity"
 	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/resume"
@@ -61,9 +63,27 @@ type bundle struct {
 	url     string
 	http    string
 	version map[id.ID]int64
+	reads   *reads.Reads // nil: there is no Postgres
+	pool    *postgres.Pool
 }
 
 func setup(t testing.TB, cfg Config) *bundle {
+	t.Helper()
+	return setupWith(t, cfg, nil)
+}
+
+// setupReading is setup with read states.
+func setupReading(t testing.TB, cfg Config) *bundle {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: harness.Postgres(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return setupWith(t, cfg, pool)
+}
+
+func setupWith(t testing.TB, cfg Config, pool *postgres.Pool) *bundle {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -78,7 +98,7 @@ func setup(t testing.TB, cfg Config) *bundle {
 	must(bus.Open(admin, bus.Config{}).Install(t.Context(), admin))
 	must(presence.Install(t.Context(), admin))
 	must(resume.Install(t.Context(), admin))
-	b := &bundle{t: t, admin: admin, redis: server.URL(), keys: t.TempDir(), version: map[id.ID]int64{}}
+	b := &bundle{t: t, admin: admin, redis: server.URL(), keys: t.TempDir(), version: map[id.ID]int64{}, pool: pool}
 	must(token.Generate(b.keys))
 	b.open(cfg)
 	return b
@@ -120,14 +140,21 @@ func (b *bundle) open(cfg Config) {
 	b.tail = bus.NewTail(b.log, b.log.Last)
 	b.tail.Subscribe(r.HandleEntries)
 	b.tail.Subscribe(door.HandleEntries)
+	if b.pool != nil {
+		b.reads = reads.New(b.pool, b.tail)
+	}
 	b.service = New(cfg, Deps{
-		Log: b.log, Tail: b.tail, Roster: r, Door: door, Presence: presence.New(client, presence.Config{Gateway: b.name}),
+		Log: b.log, Tail: b.tail, Roster: r, Reads: b.reads, Door: door, Presence: presence.New(client, presence.Config{Gateway: b.name}),
 		Resume: resume.New(client, resume.Config{Gateway: b.name}),
 	})
 	srv := rest.New(rest.Config{Addr: "127.0.0.1:0"}, rest.Deps{Authenticator: door})
 	b.service.Mount(srv)
 	must(b.tail.Start(t.Context()))
 	t.Cleanup(b.tail.Stop)
+	if b.reads != nil {
+		must(b.reads.Start(t.Context()))
+		t.Cleanup(b.reads.Stop)
+	}
 	must(door.Start(t.Context()))
 	t.Cleanup(door.Stop)
 	must(b.service.Start(t.Context()))
@@ -324,7 +351,7 @@ func (s *socket) send(op wire.Opcode, d any) {
 // numbered are the dispatches that add to s.
 func numbered(name string) bool {
 	switch name {
-	case "TYPING_START", "PRESENCE_UPDATE", "GUILD_MEMBERS_CHUNK", "RESUMED":
+	case "TYPING_START", "PRESENCE_UPDATE", "MESSAGE_READ", "GUILD_MEMBERS_CHUNK", "RESUMED":
 		return false
 	}
 	return true

@@ -2,7 +2,6 @@ package guilds
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -33,6 +32,8 @@ type scope struct {
 	users []id.ID
 	// joins is the user who is to become a member; 0 is nobody.
 	joins id.ID
+	// reason is what the actor says for the audit log.
+	reason string
 }
 
 // change is one version of a guild in the making: its row is locked, and everything here is as of the version before.
@@ -45,16 +46,18 @@ type change struct {
 	members map[id.ID]*wire.MemberRecord
 }
 
-// event is what a change does, for the log. One without a kind says that nothing is to be changed.
+// event is what a change does, for the log and for the guild's audit log. One without a kind says that nothing is to be changed.
 type event struct {
 	kind          wire.EventType
 	channel, user id.ID
 	payload       any
+	audit         []note
 }
 
 // change runs do with the guild locked, and answers when what do did is in the log. A fault or an empty event from do
 // leaves everything as it was.
 func (s *Service) change(c *rest.Call, in scope, do func(ctx context.Context, w *change) (event, error)) error {
+	in.reason = c.Reason()
 	return s.changeAs(c.Context(), c.User(), in, do)
 }
 
@@ -79,7 +82,11 @@ func (s *Service) changeAs(ctx context.Context, user id.ID, in scope, do func(ct
 		if err != nil || e.kind == "" {
 			return false, err
 		}
-		entry = entryOf(e, in.guild, user, w.guild.Version+1)
+		notes := auditNotes(e.audit, user, in.reason, w.guild.Version+1)
+		if err := insertAudit(ctx, tx, in.guild, notes); err != nil {
+			return false, err
+		}
+		entry = entryOf(e, in.guild, user, w.guild.Version+1, notes...)
 		if err := setVersion(ctx, tx, in.guild, entry.Version); err != nil {
 			return false, err
 		}
@@ -135,10 +142,10 @@ func (s *Service) begin(ctx context.Context, tx transaction, user id.ID, in scop
 	return &change{tx: tx, user: user, guild: state.Guild, actor: state.Members[user], members: state.Members}, nil
 }
 
-func entryOf(e event, guild, actor id.ID, version int64) bus.Entry {
-	body, err := json.Marshal(e.payload)
+func entryOf(e event, guild, actor id.ID, version int64, notes ...wire.AuditNote) bus.Entry {
+	body, err := wire.WithAudit(encode(e.payload), notes)
 	if err != nil {
-		panic("BUG: a payload does not encode: " + err.Error())
+		panic("BUG: notes do not encode: " + err.Error())
 	}
 	return bus.Entry{Type: e.kind, Actor: actor, Guild: guild, Channel: e.channel, User: e.user, Version: version, Body: body}
 }

@@ -2,6 +2,7 @@ package guilds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
+	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
@@ -22,10 +24,15 @@ func (s *Service) createGuild(c *rest.Call, in createGuild) (wire.Guild, error) 
 	if _, err := s.roster.User(ctx, c.User()); err != nil {
 		return wire.Guild{}, err
 	}
+	icon, err := s.icons.Read(ctx, "icon", in.Icon)
+	if err != nil {
+		return wire.Guild{}, err
+	}
 	made, err := in.build(ctx, c.User(), s.ids.Next)
 	if err != nil {
 		return wire.Guild{}, err
 	}
+	made.Guild.Icon = icon.Name()
 	if len(made.Roles) > s.config.RolesMax {
 		return wire.Guild{}, fault.New(fault.MaxRoles)
 	}
@@ -48,7 +55,7 @@ func (s *Service) createGuild(c *rest.Call, in createGuild) (wire.Guild, error) 
 		if err := s.mayJoin(ctx, tx, c.User()); err != nil {
 			return false, err
 		}
-		return true, s.insert(ctx, tx, made, entry)
+		return true, s.insert(ctx, tx, made, icon, entry)
 	})
 	if err != nil {
 		refusedTotal.Inc()
@@ -75,8 +82,11 @@ func (s *Service) mayJoin(ctx context.Context, tx transaction, user id.ID) error
 	return nil
 }
 
-func (s *Service) insert(ctx context.Context, tx transaction, made *wire.ServerCreatedPayload, entry bus.Entry) error {
+func (s *Service) insert(ctx context.Context, tx transaction, made *wire.ServerCreatedPayload, icon *picture.Picture, entry bus.Entry) error {
 	if err := insertGuild(ctx, tx, &made.Guild); err != nil {
+		return err
+	}
+	if err := keepIcon(ctx, tx, made.Guild.ID, icon); err != nil {
 		return err
 	}
 	for i := range made.Roles {
@@ -105,8 +115,9 @@ func (s *Service) getGuild(c *rest.Call, in wire.GetGuild) (wire.Guild, error) {
 	out := show(grant.Guild)
 	if in.WithCounts {
 		out.ApproximateMemberCount = &grant.Guild.MemberCount
+		out.ApproximatePresenceCount, err = s.headcount.of(c.Context(), grant.Guild.ID)
 	}
-	return out, nil
+	return out, err
 }
 
 // show is a guild as REST gives it: with its roles, and without channels that are gone.
@@ -130,6 +141,10 @@ func tidy(g *roster.Guild) wire.Guild {
 
 func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err error) {
 	heir := or(in.OwnerID, 0)
+	icon, err := s.icons.Read(c.Context(), "icon", in.Icon)
+	if err != nil {
+		return out, err
+	}
 	err = s.change(c, scope{guild: c.ID("guild"), users: []id.ID{heir}}, func(ctx context.Context, w *change) (event, error) {
 		if _, err := w.may(perm.ManageGuild); err != nil {
 			return event{}, err
@@ -144,9 +159,19 @@ func (s *Service) updateGuild(c *rest.Call, in updateGuild) (out wire.Guild, err
 			}
 			g.OwnerID = heir
 		}
+		if in.Icon.Set {
+			g.Icon = icon.Name()
+			if err := keepIcon(ctx, w.tx, g.ID, icon); err != nil {
+				return event{}, err
+			}
+		}
 		out = g
 		out.Roles = sortedRoles(w.guild)
-		return event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}, updateGuildRow(ctx, w.tx, &g)
+		e := event{kind: wire.ServerUpdated, payload: wire.ServerUpdatedPayload{Guild: g}}
+		if changes := differences(tidy(w.guild), g); changes != nil {
+			e.audit = []note{{action: wire.AuditGuildUpdate, target: g.ID, changes: changes}}
+		}
+		return e, updateGuildRow(ctx, w.tx, &g)
 	})
 	return out, err
 }
@@ -179,8 +204,14 @@ func (s *Service) deleteGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 		if !w.guild.Owner(c.User()) {
 			return event{}, fault.New(fault.MissingPermissions)
 		}
-		return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+		return w.end(ctx)
 	})
+}
+
+// end deletes the guild.
+func (w *change) end(ctx context.Context) (event, error) {
+	gone := wire.ServerDeletedPayload{GuildID: w.guild.ID, Channels: slices.Sorted(maps.Keys(w.guild.Channels))}
+	return event{kind: wire.ServerDeleted, payload: gone}, deleteGuild(ctx, w.tx, w.guild.ID)
 }
 
 func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild, error) {
@@ -203,6 +234,9 @@ func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild
 			Permissions: grant.Perms, Features: meta.Features}
 		if in.WithCounts {
 			my.ApproximateMemberCount = &grant.Guild.MemberCount
+			if my.ApproximatePresenceCount, err = s.headcount.of(ctx, guild); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, my)
 	}
@@ -243,7 +277,8 @@ func (s *Service) leaveGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 	})
 }
 
-// updateGuild is the body of PATCH /guilds/{guild}.
+// updateGuild is the body of PATCH /guilds/{guild}. What else v10 has there means nothing here, and is not looked at: splashes, banners, the
+// region, features, and the channels of a community.
 type updateGuild struct {
 	wire.UpdateGuild
 	OwnerID                     *id.ID               `json:"owner_id,omitempty"`

@@ -38,10 +38,6 @@ func newCode() string {
 }
 
 func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Invite, err error) {
-	if or(in.Temporary, false) {
-		// Whoever asks for guests must not get members.
-		return out, fault.Invalid(fault.Field{Path: "temporary", Code: fault.FieldChoices, Message: "Temporary membership is not available."})
-	}
 	face, err := s.roster.User(c.Context(), c.User())
 	if err != nil {
 		return out, err
@@ -50,8 +46,9 @@ func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Inv
 		if ch.Type == wire.ChannelCategory {
 			return event{}, fault.New(fault.WrongChannelType)
 		}
-		want := inviteRow{guild: ch.GuildID, channel: ch.ID, inviter: c.User(), maxAge: or(in.MaxAge, wire.InviteAgeDefault), maxUses: or(in.MaxUses, 0)}
-		if !or(in.Unique, false) && want.maxAge == 0 && want.maxUses == 0 {
+		want := inviteRow{guild: ch.GuildID, channel: ch.ID, inviter: c.User(), maxAge: or(in.MaxAge, wire.InviteAgeDefault), maxUses: or(in.MaxUses, 0),
+			temporary: or(in.Temporary, false)}
+		if !or(in.Unique, false) && want.maxAge == 0 && want.maxUses == 0 && !want.temporary {
 			// Only an invite without limits gives as much tomorrow as it does now.
 			found, ok, err := similarInvite(ctx, w.tx, want)
 			if err != nil || ok {
@@ -71,7 +68,9 @@ func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Inv
 			return event{}, err
 		}
 		out = inviteOf(made, w.guild, face)
-		return event{kind: wire.InviteCreated, channel: ch.ID, payload: wire.InviteChangedPayload{Invite: out}}, nil
+		e := event{kind: wire.InviteCreated, channel: ch.ID, payload: wire.InviteChangedPayload{Invite: out}}
+		e.audit = []note{{action: wire.AuditInviteCreate, changes: differences(nil, auditedInvite(out))}}
+		return e, nil
 	})
 	return out, err
 }
@@ -91,12 +90,25 @@ func newInvite(ctx context.Context, tx transaction, want inviteRow) (inviteRow, 
 func inviteOf(i inviteRow, g *roster.Guild, inviter wire.User) wire.Invite {
 	out := wire.Invite{
 		Code: i.code, GuildID: i.guild, Guild: g.Meta.InviteGuild(), Channel: wire.InviteChannel{ID: i.channel}, Inviter: &inviter,
-		CreatedAt: i.created, ExpiresAt: i.expires, MaxAge: i.maxAge, MaxUses: i.maxUses, Uses: i.uses,
+		CreatedAt: i.created, ExpiresAt: i.expires, MaxAge: i.maxAge, MaxUses: i.maxUses, Uses: i.uses, Temporary: i.temporary,
 	}
 	if ch := g.Channels[i.channel]; ch != nil {
 		out.Channel = wire.InviteChannel{ID: ch.ID, Type: ch.Type, Name: ch.Name}
 	}
 	return out
+}
+
+// auditedInvite is what the audit log tells of an invite.
+func auditedInvite(i wire.Invite) any {
+	return struct {
+		Code      string `json:"code"`
+		ChannelID id.ID  `json:"channel_id"`
+		InviterID id.ID  `json:"inviter_id"`
+		MaxAge    int    `json:"max_age"`
+		MaxUses   int    `json:"max_uses"`
+		Uses      int    `json:"uses"`
+		Temporary bool   `json:"temporary"`
+	}{i.Code, i.Channel.ID, i.Inviter.ID, i.MaxAge, i.MaxUses, i.Uses, i.Temporary}
 }
 
 // publicInvite is an invite as anybody sees it who knows its code.
@@ -110,7 +122,8 @@ type publicInvite struct {
 	ExpiresAt wire.Time          `json:"expires_at"`
 	Flags     int                `json:"flags"`
 
-	ApproximateMemberCount *int `json:"approximate_member_count,omitempty"`
+	ApproximateMemberCount   *int `json:"approximate_member_count,omitempty"`
+	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
 func publicOf(i wire.Invite) publicInvite {
@@ -138,8 +151,9 @@ func (s *Service) getInvite(c *rest.Call, in wire.GetInvite) (publicInvite, erro
 	out := publicOf(inviteOf(row, g, faces[row.inviter]))
 	if in.WithCounts {
 		out.ApproximateMemberCount = &g.MemberCount
+		out.ApproximatePresenceCount, err = s.headcount.of(ctx, g.ID)
 	}
-	return out, nil
+	return out, err
 }
 
 // acceptInvite makes the caller a member. Who is one already uses nothing up.
@@ -169,6 +183,9 @@ func (s *Service) acceptInvite(c *rest.Call, _ rest.None) (out publicInvite, err
 			return event{}, nil
 		}
 		e, _, err := s.join(ctx, w, face)
+		if err == nil && row.temporary {
+			err = setGuest(ctx, w.tx, guest{row.guild, c.User()})
+		}
 		if err != nil {
 			return event{}, err
 		}
@@ -200,6 +217,7 @@ func (s *Service) deleteInvite(c *rest.Call, _ rest.None) (out wire.Invite, err 
 		}
 		out = inviteOf(row, w.guild, faces[row.inviter])
 		e := event{kind: wire.InviteDeleted, channel: row.channel, payload: wire.InviteDeletedPayload{Code: code, ChannelID: row.channel}}
+		e.audit = []note{{action: wire.AuditInviteDelete, changes: differences(auditedInvite(out), nil)}}
 		return e, deleteInvite(ctx, w.tx, code)
 	})
 	return out, err

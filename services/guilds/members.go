@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -21,7 +23,12 @@ func (s *Service) listMembers(c *rest.Call, in wire.ListMembers) ([]wire.Member,
 	if err != nil {
 		return nil, err
 	}
-	records, err := s.store.members(ctx, guild, in.After, or(in.Limit, 1))
+	return s.membersOf(ctx, grant.Guild, in.After, or(in.Limit, 1))
+}
+
+// membersOf is a page of a guild's members, by rising id, behind after.
+func (s *Service) membersOf(ctx context.Context, g *roster.Guild, after id.ID, limit int) ([]wire.Member, error) {
+	records, err := s.store.members(ctx, g.ID, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -35,10 +42,46 @@ func (s *Service) listMembers(c *rest.Call, in wire.ListMembers) ([]wire.Member,
 	}
 	out := make([]wire.Member, len(records))
 	for i, m := range records {
-		m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return grant.Guild.Roles[r] == nil })
+		m.Roles = slices.DeleteFunc(m.Roles, func(r id.ID) bool { return g.Roles[r] == nil })
 		out[i] = m.Member(users[m.UserID])
 	}
 	return out, nil
+}
+
+// searchPage is how many members are looked at together.
+const searchPage = 1000
+
+// searchMembers finds those whose name or nickname begins with the query, by rising id. Names are not in this service's rows, so it goes
+// through all members until it has enough.
+func (s *Service) searchMembers(c *rest.Call, in wire.SearchMembers) ([]wire.Member, error) {
+	ctx, guild := c.Context(), c.ID("guild")
+	grant, err := s.roster.CanGuild(ctx, c.User(), guild, 0)
+	if err != nil {
+		return nil, err
+	}
+	query, limit := strings.ToLower(in.Query), or(in.Limit, 1)
+	out := []wire.Member{}
+	for after := id.ID(0); ; {
+		page, err := s.membersOf(ctx, grant.Guild, after, searchPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page {
+			for _, name := range []string{m.User.Username, or(m.User.GlobalName, ""), or(m.Nick, "")} {
+				if strings.HasPrefix(strings.ToLower(name), query) {
+					out = append(out, m)
+					break
+				}
+			}
+			if len(out) == limit {
+				return out, nil
+			}
+		}
+		if len(page) < searchPage {
+			return out, nil
+		}
+		after = page[len(page)-1].User.ID
+	}
 }
 
 func (s *Service) getMember(c *rest.Call, _ rest.None) (wire.Member, error) {
@@ -76,11 +119,13 @@ func (s *Service) updateMe(c *rest.Call, in updateMe) (wire.Member, error) {
 }
 
 func (s *Service) updateMember(c *rest.Call, in wire.UpdateMember) (wire.Member, error) {
-	if in.CommunicationDisabledUntil.Value != 0 {
-		return wire.Member{}, fault.Invalid(fault.Field{Path: "communication_disabled_until", Code: fault.FieldChoices,
-			Message: "Members cannot be timed out here."})
-	}
 	return s.changeMember(c, c.ID("user"), func(w *change, m *wire.MemberRecord) error {
+		if err := w.moveInVoice(in); err != nil {
+			return err
+		}
+		if err := w.timeOut(m, in.CommunicationDisabledUntil); err != nil {
+			return err
+		}
 		// A client may send all that it knows: the name that somebody has already needs no permission.
 		if next := nick(in.Nick); in.Nick.Set && or(next, "") != or(m.Nick, "") {
 			if err := w.mayRename(m); err != nil {
@@ -101,6 +146,57 @@ func nick(in wire.Optional[string]) *string {
 		return &n
 	}
 	return nil
+}
+
+// timeOutMax is how far ahead a time-out may end.
+const timeOutMax = 28 * 24 * time.Hour
+
+// timeOut silences a member up to a moment, or not any more. A moment that is past is none, and what stands already needs no permission:
+// a client may send all that it knows.
+func (w *change) timeOut(m *wire.MemberRecord, in wire.Optional[wire.Time]) error {
+	until, now := in.Value, time.Now()
+	if until.Time().Before(now) {
+		until = 0
+	}
+	if !in.Set || until == m.CommunicationDisabledUntil || until == 0 && !m.TimedOut(now) {
+		return nil
+	}
+	if _, err := w.may(perm.ModerateMembers); err != nil {
+		return err
+	}
+	if err := w.aboveMember(m); err != nil {
+		return err
+	}
+	if until != 0 && w.guild.Granted(m).Has(perm.Administrator) {
+		return fault.New(fault.MissingPermissions)
+	}
+	if until.Time().After(now.Add(timeOutMax)) {
+		return fault.Invalid(fault.Field{Path: "communication_disabled_until", Code: "INVALID_COMMUNICATION_DISABLED_TIMESTAMP",
+			Message: "A time-out ends within 28 days."})
+	}
+	m.CommunicationDisabledUntil = until
+	return nil
+}
+
+// moveInVoice judges what can be done only to who is in a voice channel, where nobody is.
+func (w *change) moveInVoice(in wire.UpdateMember) error {
+	var need perm.Bits
+	if in.Mute != nil {
+		need |= perm.MuteMembers
+	}
+	if in.Deaf != nil {
+		need |= perm.DeafenMembers
+	}
+	if in.ChannelID.Set {
+		need |= perm.MoveMembers
+	}
+	if need == 0 {
+		return nil
+	}
+	if _, err := w.may(need); err != nil {
+		return err
+	}
+	return fault.New(fault.NotInVoice)
 }
 
 // mayRename: others by who manages nicknames and stands above them, oneself by who may at least change one's own.
@@ -204,13 +300,45 @@ func (s *Service) changeMember(c *rest.Call, user id.ID, edit func(w *change, m 
 			return event{}, err
 		}
 		out = m.Member(face)
-		if slices.Equal(m.Roles, before.Roles) && or(m.Nick, "") == or(before.Nick, "") {
+		if slices.Equal(m.Roles, before.Roles) && or(m.Nick, "") == or(before.Nick, "") &&
+			m.CommunicationDisabledUntil == before.CommunicationDisabledUntil {
 			return event{}, nil
 		}
-		e := event{kind: wire.MemberUpdated, user: user, payload: wire.MemberChangedPayload{Member: m, User: face}}
+		e := event{kind: wire.MemberUpdated, user: user, payload: wire.MemberChangedPayload{Member: m, User: face}, audit: w.memberNotes(before, &m)}
 		return e, saveMember(ctx, w.tx, w.guild.ID, &m)
 	})
 	return out, err
+}
+
+// memberNotes say what a change of a member is.
+func (w *change) memberNotes(before, after *wire.MemberRecord) (out []note) {
+	if changes := differences(before, after); changes != nil {
+		out = append(out, note{action: wire.AuditMemberUpdate, target: after.UserID, changes: changes})
+	}
+	var changes []wire.AuditChange
+	add := func(key string, from, without *wire.MemberRecord) {
+		var roles []roleRef
+		for _, r := range from.Roles {
+			if role := w.guild.Roles[r]; role != nil && !without.HasRole(r) {
+				roles = append(roles, roleRef{ID: r, Name: role.Name})
+			}
+		}
+		if roles != nil {
+			changes = append(changes, wire.AuditChange{Key: key, New: encode(roles)})
+		}
+	}
+	add("$add", after, before)
+	add("$remove", before, after)
+	if changes != nil {
+		out = append(out, note{action: wire.AuditMemberRoleUpdate, target: after.UserID, changes: changes})
+	}
+	return out
+}
+
+// roleRef is a role as the audit log names it.
+type roleRef struct {
+	ID   id.ID  `json:"id"`
+	Name string `json:"name"`
 }
 
 func (s *Service) kickMember(c *rest.Call, _ rest.None) (rest.None, error) {
@@ -230,13 +358,13 @@ func (s *Service) kickMember(c *rest.Call, _ rest.None) (rest.None, error) {
 		if err := w.aboveMember(m); err != nil {
 			return event{}, err
 		}
-		return w.remove(ctx, faces[user], wire.CauseKicked)
+		return w.remove(ctx, faces[user], wire.CauseKicked, note{action: wire.AuditMemberKick, target: user})
 	})
 }
 
 // remove ends a membership.
-func (w *change) remove(ctx context.Context, user wire.User, cause string) (event, error) {
-	e := event{kind: wire.MemberRemoved, user: user.ID, payload: wire.MemberRemovedPayload{User: user, Cause: cause}}
+func (w *change) remove(ctx context.Context, user wire.User, cause string, audit ...note) (event, error) {
+	e := event{kind: wire.MemberRemoved, user: user.ID, payload: wire.MemberRemovedPayload{User: user, Cause: cause}, audit: audit}
 	return e, deleteMember(ctx, w.tx, w.guild.ID, user.ID)
 }
 
@@ -280,6 +408,7 @@ func (s *Service) addBot(c *rest.Call, _ rest.None) (out rest.Raw, err error) {
 		if err != nil {
 			return event{}, err
 		}
+		e.audit = []note{{action: wire.AuditBotAdd, target: bot.ID}}
 		if out, err = json.Marshal(m.Member(bot)); err != nil {
 			return event{}, fmt.Errorf("encode a member: %w", err)
 		}

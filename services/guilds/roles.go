@@ -61,7 +61,9 @@ func (s *Service) createRole(c *rest.Call, in wire.CreateRole) (out wire.Role, e
 		if err := holds(own, out.Permissions); err != nil {
 			return event{}, err
 		}
-		return event{kind: wire.RoleCreated, payload: wire.RoleChangedPayload{Role: out}}, saveRole(ctx, w.tx, guild, &out)
+		e := event{kind: wire.RoleCreated, payload: wire.RoleChangedPayload{Role: out}}
+		e.audit = []note{{action: wire.AuditRoleCreate, target: out.ID, changes: differences(nil, out)}}
+		return e, saveRole(ctx, w.tx, guild, &out)
 	})
 	return out, err
 }
@@ -110,7 +112,7 @@ func (s *Service) updateRole(c *rest.Call, in wire.UpdateRole) (out wire.Role, e
 		}
 		colour(&r, in.Color, in.Colors)
 		out = r
-		return roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
+		return w.roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
 	})
 	return out, err
 }
@@ -120,7 +122,9 @@ func (s *Service) deleteRole(c *rest.Call, _ rest.None) (rest.None, error) {
 		if r.ID == w.guild.ID {
 			return event{}, fault.New(fault.InvalidRole)
 		}
-		return event{kind: wire.RoleDeleted, payload: wire.RoleDeletedPayload{RoleID: r.ID}}, deleteRole(ctx, w.tx, w.guild.ID, r.ID)
+		e := event{kind: wire.RoleDeleted, payload: wire.RoleDeletedPayload{RoleID: r.ID}}
+		e.audit = []note{{action: wire.AuditRoleDelete, target: r.ID, changes: differences(r, nil)}}
+		return e, deleteRole(ctx, w.tx, w.guild.ID, r.ID)
 	})
 }
 
@@ -183,10 +187,15 @@ func (s *Service) moveRole(c *rest.Call, role id.ID, position int) error {
 		}
 		r := *found
 		r.Position = position
-		return roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
+		return w.roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
 	})
 }
 
-func roleUpdated(r *wire.Role) event {
-	return event{kind: wire.RoleUpdated, payload: wire.RoleChangedPayload{Role: *r}}
+// roleUpdated is the event of a role that is as r is now.
+func (w *change) roleUpdated(r *wire.Role) event {
+	e := event{kind: wire.RoleUpdated, payload: wire.RoleChangedPayload{Role: *r}}
+	if changes := differences(*w.guild.Roles[r.ID], *r); changes != nil {
+		e.audit = []note{{action: wire.AuditRoleUpdate, target: r.ID, changes: changes}}
+	}
+	return e
 }

@@ -17,13 +17,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
+	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
+
+var iconRefused = metrics.NewCounter(`xcord_guilds_icon_refused_total`)
 
 // Config of the service. The zero value is the default.
 type Config struct {
@@ -32,6 +40,8 @@ type Config struct {
 	// ChannelsMax, RolesMax and InvitesMax bound what one guild has (defaults: wire's limits, 500, 250 and 1000). A
 	// guild is read as a whole, so these bound that, too.
 	ChannelsMax, RolesMax, InvitesMax int
+	// AuditKeep is how long the audit log remembers (default 45 days).
+	AuditKeep time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -46,6 +56,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.InvitesMax == 0 {
 		c.InvitesMax = wire.InvitesPerGuildMax
+	}
+	if c.AuditKeep == 0 {
+		c.AuditKeep = 45 * 24 * time.Hour
 	}
 	return c
 }
@@ -62,6 +75,9 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("guilds %s must be between 0 and %d", name, objectsMax))
 		}
 	}
+	if c.AuditKeep < 0 {
+		errs = append(errs, errors.New("guilds AuditKeep must not be negative"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -69,8 +85,11 @@ func (c Config) Validate() error {
 type Deps struct {
 	Pool   *Pool
 	IDs    *postgres.IDs
+	Log    *bus.Log
 	Roster *roster.Roster
 	Outbox *roster.Outbox
+	// Presence says who is online; it need not be started.
+	Presence *presence.Presence
 }
 
 // Service serves Routes. Its handlers may be called by any number of goroutines; changes of one guild happen one after
@@ -81,7 +100,13 @@ type Service struct {
 	ids    *postgres.IDs
 	roster *roster.Roster
 	outbox *roster.Outbox
+	log    *bus.Log
 	turns  turns
+	icons  *picture.Reader
+	scribe *scribe
+
+	presence  *presence.Presence
+	headcount *headcount
 
 	departing chan id.ID // whose accounts were deleted
 	on        life.Switch
@@ -90,12 +115,13 @@ type Service struct {
 
 // New makes a Service. It panics when a dependency is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Pool == nil || deps.IDs == nil || deps.Roster == nil || deps.Outbox == nil {
-		panic("BUG: guilds needs Pool, IDs, Roster and Outbox")
+	if deps.Pool == nil || deps.IDs == nil || deps.Log == nil || deps.Roster == nil || deps.Outbox == nil || deps.Presence == nil {
+		panic("BUG: guilds needs Pool, IDs, Log, Roster, Outbox and Presence")
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(), departing: make(chan id.ID, farewellQueue),
+		presence: deps.Presence, headcount: newHeadcount(store{pool: deps.Pool}, deps.Presence),
+		log: deps.Log, turns: newTurns(), scribe: newScribe(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
@@ -107,12 +133,15 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("start guilds: %w", err)
 		}
 		s.loops.Go("guilds farewells", s.farewells)
+		s.loops.Go("guilds guests", s.guests)
+		s.loops.Go("guilds audit log", s.scribing)
+		s.loops.Go("guilds audit log's end", s.forgetting)
 		return nil
 	})
 }
 
-// Stop ends the farewells; requests in flight are the server's.
+// Stop ends what goes on in the background; requests in flight are the server's.
 func (s *Service) Stop() { s.on.Stop(s.loops.Stop) }
 
-// Failed reports farewells that ended by themselves.
+// Failed reports what ended by itself in the background.
 func (s *Service) Failed() <-chan error { return s.loops.Failed() }

@@ -50,13 +50,13 @@ func setVersion(ctx context.Context, tx transaction, guild id.ID, version int64)
 
 const insertGuildSQL = `
 INSERT INTO guilds (id, version, owner_id, name, description, preferred_locale, verification_level,
-	default_message_notifications, explicit_content_filter, afk_channel_id, afk_timeout, system_channel_id, system_channel_flags)
-VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	default_message_notifications, explicit_content_filter, afk_channel_id, afk_timeout, system_channel_id, system_channel_flags, icon)
+VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
 func insertGuild(ctx context.Context, tx transaction, g *wire.Guild) error {
 	_, err := tx.Exec(ctx, insertGuildSQL, number(g.ID), number(g.OwnerID), g.Name, g.Description, g.PreferredLocale, g.VerificationLevel,
 		g.DefaultMessageNotifications, g.ExplicitContentFilter, number(g.AFKChannelID), g.AFKTimeout, number(g.SystemChannelID),
-		g.SystemChannelFlags)
+		g.SystemChannelFlags, g.Icon)
 	if err != nil {
 		return fmt.Errorf("insert guild %s: %w", g.ID, err)
 	}
@@ -65,13 +65,14 @@ func insertGuild(ctx context.Context, tx transaction, g *wire.Guild) error {
 
 const updateGuildSQL = `
 UPDATE guilds SET name = $2, description = $3, preferred_locale = $4, verification_level = $5, default_message_notifications = $6,
-	explicit_content_filter = $7, afk_channel_id = $8, afk_timeout = $9, system_channel_id = $10, system_channel_flags = $11, owner_id = $12
+	explicit_content_filter = $7, afk_channel_id = $8, afk_timeout = $9, system_channel_id = $10, system_channel_flags = $11, owner_id = $12,
+	icon = $13
 WHERE id = $1`
 
 func updateGuildRow(ctx context.Context, tx transaction, g *wire.Guild) error {
 	_, err := tx.Exec(ctx, updateGuildSQL, number(g.ID), g.Name, g.Description, g.PreferredLocale, g.VerificationLevel,
 		g.DefaultMessageNotifications, g.ExplicitContentFilter, number(g.AFKChannelID), g.AFKTimeout, number(g.SystemChannelID),
-		g.SystemChannelFlags, number(g.OwnerID))
+		g.SystemChannelFlags, number(g.OwnerID), g.Icon)
 	if err != nil {
 		return fmt.Errorf("update guild %s: %w", g.ID, err)
 	}

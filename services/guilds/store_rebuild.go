@@ -18,8 +18,11 @@ import (
 // rebuildPage is how many guilds are read at once: with all their members they have to fit into memory.
 const rebuildPage = 100
 
-// Source reads all guilds with what is in them, for the read model.
+// Source reads all guilds with what is in them, and all direct channels, for the read model.
 func Source(ctx context.Context, tx roster.Snapshot, each func(bus.Entry) error) error {
+	if err := readDirects(ctx, tx, each); err != nil {
+		return err
+	}
 	for after := int64(0); ; {
 		page, order, err := readGuilds(ctx, tx, after)
 		if err != nil {
@@ -51,7 +54,7 @@ type whole struct {
 
 const selectGuildsSQL = `
 SELECT id, version, owner_id, name, description, preferred_locale, verification_level, default_message_notifications,
-	explicit_content_filter, afk_channel_id, afk_timeout, system_channel_id, system_channel_flags
+	explicit_content_filter, afk_channel_id, afk_timeout, system_channel_id, system_channel_flags, icon
 FROM guilds WHERE id > $1 ORDER BY id LIMIT $2`
 
 func readGuilds(ctx context.Context, tx transaction, after int64) (page map[int64]*whole, order []int64, err error) {
@@ -64,12 +67,12 @@ func readGuilds(ctx context.Context, tx transaction, after int64) (page map[int6
 	var name string
 	g := wire.NewGuild(0, "", 0)
 	_, err = pgx.ForEachRow(rows, []any{&guild, &version, &owner, &name, &g.Description, &g.PreferredLocale, &g.VerificationLevel,
-		&g.DefaultMessageNotifications, &g.ExplicitContentFilter, &afk, &g.AFKTimeout, &system, &g.SystemChannelFlags}, func() error {
+		&g.DefaultMessageNotifications, &g.ExplicitContentFilter, &afk, &g.AFKTimeout, &system, &g.SystemChannelFlags, &g.Icon}, func() error {
 		one := g
 		one.ID, one.OwnerID, one.Name, one.AFKChannelID, one.SystemChannelID = id.ID(guild), id.ID(owner), name, id.ID(afk), id.ID(system)
 		page[guild] = &whole{ServerCreatedPayload: wire.ServerCreatedPayload{Guild: one}, version: version}
 		order = append(order, guild)
-		g.Description = nil // the next row's must not be written into this one's
+		g.Description, g.Icon = nil, nil // the next row's must not be written into this one's
 		return nil
 	})
 	return page, order, err
@@ -129,7 +132,7 @@ func readRoles(ctx context.Context, tx transaction, guilds []int64, page map[int
 }
 
 const selectAllMembersSQL = `
-SELECT guild_id, user_id, nick, roles, joined_at FROM members WHERE guild_id = ANY ($1) ORDER BY guild_id, user_id`
+SELECT guild_id, user_id, nick, roles, joined_at, timed_out_until FROM members WHERE guild_id = ANY ($1) ORDER BY guild_id, user_id`
 
 func readMembers(ctx context.Context, tx transaction, guilds []int64, page map[int64]*whole) error {
 	rows, err := tx.Query(ctx, selectAllMembersSQL, guilds)
@@ -142,7 +145,7 @@ func readMembers(ctx context.Context, tx transaction, guilds []int64, page map[i
 		var guild, user int64
 		var roles []int64
 		var joined time.Time
-		if err := rows.Scan(&guild, &user, &m.Nick, &roles, &joined); err != nil {
+		if err := rows.Scan(&guild, &user, &m.Nick, &roles, &joined, &m.CommunicationDisabledUntil); err != nil {
 			return fmt.Errorf("member %d: %w", user, err)
 		}
 		m.UserID, m.Roles, m.JoinedAt = id.ID(user), idsOf(roles), wire.At(joined)

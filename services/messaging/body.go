@@ -90,6 +90,15 @@ func bodyOf(at bus.Position, payload []byte) ([]byte, error) {
 	return withoutNonce(p.Message), nil
 }
 
+// payloadOf reads the payload of an entry.
+func payloadOf[T any](e bus.Entry) (*T, error) {
+	p := new(T)
+	if err := json.Unmarshal(e.Body, p); err != nil {
+		return p, &malformed{e.Pos, err}
+	}
+	return p, nil
+}
+
 // updatedOf is the message that a MESSAGE_UPDATED is about.
 func updatedOf(e bus.Entry) (id.ID, error) {
 	var p struct {

@@ -87,6 +87,18 @@ func (s *Service) mention(ctx context.Context, grant roster.Grant, body *wire.Me
 	return err
 }
 
+// pings are whom a message counts as a mention for: in a direct channel everybody else in it.
+func pings(grant roster.Grant, author id.ID, body wire.MessageBody) []id.ID {
+	if grant.Direct != nil {
+		return slices.DeleteFunc(slices.Clone(grant.To()), func(u id.ID) bool { return u == author })
+	}
+	p := append(userIDs(body.Mentions), body.MentionRoles...)
+	if body.MentionEveryone {
+		p = append(p, grant.Guild.ID)
+	}
+	return p
+}
+
 // existing are those users that there are, in the same order.
 func (s *Service) existing(ctx context.Context, users []id.ID) ([]wire.User, error) {
 	faces, err := s.roster.Users(ctx, users) // in one go; User below is then answered from memory for who exists

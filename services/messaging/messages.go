@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,6 +79,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage, b *brought) (re
 		return nil, err
 	}
 	if err := mustText(grant.Channel); err != nil {
+		return nil, err
+	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
 		return nil, err
 	}
 	author, err := s.roster.User(ctx, c.User())
@@ -160,12 +164,17 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err
@@ -220,7 +229,7 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
 // editMessage changes what the author wrote.
@@ -263,6 +272,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage, b *brought) (rest.R
 	if m.author != c.User() {
 		return nil, fault.New(fault.NotYourMessage)
 	}
+	if grant.Member != nil && grant.Member.TimedOut(s.now()) && !grant.Perms.Has(perm.Administrator) {
+		return nil, fault.New(fault.MissingPermissions) // an edit would be a way to go on talking
+	}
 	author, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return nil, err
@@ -270,6 +282,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage, b *brought) (rest.R
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	if !body.Type.Written() {
+		return nil, fault.New(fault.SystemMessage)
 	}
 	if body.Attachments, err = keep(body.Attachments, in.Attachments, c.Files(), b); err != nil {
 		return nil, err
@@ -323,7 +338,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wi
 		return nil, err
 	}
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
 	if err != nil {
 		return nil, err
 	}
@@ -365,13 +380,34 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
-	if m.author != c.User() {
-		// Asked again with the permission, so that a refusal is never given from a cache.
-		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
-			return err
-		}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
 	}
-	return s.publishDelete(ctx, grant, c.User(), m.id)
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
+	if m.author == c.User() {
+		return s.publishDelete(ctx, grant, c.User(), nil, m.id)
+	}
+	// Asked again with the permission, so that a refusal is never given from a cache.
+	if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+		return err
+	}
+	note := wire.AuditNote{Action: wire.AuditMessageDelete, Actor: c.User(), Target: m.author, Reason: c.Reason(),
+		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "count": "1"}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.
@@ -412,7 +448,9 @@ func (s *Service) tryDeletes(c *rest.Call, messages []id.ID) error {
 	if err != nil || len(there) == 0 {
 		return err
 	}
-	return s.publishDelete(ctx, grant, c.User(), idsOf(there)...)
+	note := wire.AuditNote{Action: wire.AuditMessageBulkDelete, Actor: c.User(), Target: grant.Channel.ID, Reason: c.Reason(),
+		Options: map[string]string{"count": strconv.Itoa(len(there))}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, idsOf(there)...)
 }
 
 // idsOf are the ids of messages, the oldest first.
@@ -425,9 +463,13 @@ func idsOf(messages []found) []id.ID {
 	return ids
 }
 
-func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, messages ...id.ID) error {
+// publishDelete deletes messages. notes are for the audit log, which is written by who owns it, from the entry.
+func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, notes []wire.AuditNote, messages ...id.ID) error {
 	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
 	if err != nil {
+		return err
+	}
+	if payload, err = wire.WithAudit(payload, notes); err != nil {
 		return err
 	}
 	_, err = s.log.Publish(ctx, bus.Post{

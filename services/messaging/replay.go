@@ -61,7 +61,7 @@ func (g *graves) drop(ctx context.Context, s store, at []bus.Position) ([]outcom
 
 func apply(ctx context.Context, s store, entries []bus.Entry) error {
 	b, err := fold(entries)
-	if err != nil || len(b.rows)+len(b.order) == 0 {
+	if err != nil || b.isEmpty() {
 		return err
 	}
 	w, err := s.replay(ctx, b)

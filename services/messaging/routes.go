@@ -9,12 +9,16 @@ import (
 
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
-	rest.POST("/channels/{channel}/messages", linked((*Service).createMessage), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
-	rest.GET("/channels/{channel}/messages", linked((*Service).listMessages)),
-	rest.GET("/channels/{channel}/messages/{message}", linked((*Service).getMessage)),
-	rest.PATCH("/channels/{channel}/messages/{message}", linked((*Service).editMessage), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
+	rest.POST("/channels/{channel}/messages", linked((*Service).createMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
+	rest.GET("/channels/{channel}/messages", linked((*Service).listMessages), rest.Answers[[]wire.Message]()),
+	rest.GET("/channels/{channel}/messages/{message}", linked((*Service).getMessage), rest.Answers[wire.Message]()),
+	rest.PATCH("/channels/{channel}/messages/{message}", linked((*Service).editMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
+	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
+	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
+	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
+	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
 	rest.GET("/attachments/{channel}/{attachment}/{name}", (*Service).getAttachment, rest.Root(), rest.Public(), rest.Limit(500, 10*time.Second)),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/xcord/xcord/engine/files"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 )
@@ -133,6 +134,8 @@ type Deps struct {
 	// It must start from Checkpoint or below.
 	Tail   *bus.Tail
 	Roster *roster.Roster
+	// Reads is the process's, subscribed to the same tail. It is started and stopped by whoever made it.
+	Reads *reads.Reads
 	// Pool is for reads. The writer takes one connection of its own out of it while it leads.
 	Pool *postgres.Pool
 	// Files is where attachments are; nil: there are none, and whoever sends some is answered 503.
@@ -143,22 +146,27 @@ type Deps struct {
 
 // Service is the messaging service of one process. Its handlers are safe for concurrent use.
 type Service struct {
-	config Config
-	log    *bus.Log
-	tail   *bus.Tail
-	roster *roster.Roster
-	store  store
-	files  files.Store
-	ids    *postgres.IDs
-	links  *token.Links
+	config   Config
+	log      *bus.Log
+	tail     *bus.Tail
+	roster   *roster.Roster
+	reads    *reads.Reads
+	store    store
+	overlay  *overlay
+	graves   *graves
+	acks     *acker
+	audience *audience
+	turns    turns
+	writer   *writer
+	group    *bus.Group
+	gauges   *metrics.Set
+	now      func() time.Time
+	hear     chan struct{} // has one element when there are announcements to be said
+	files    files.Store
+	ids      *postgres.IDs
+	links    *token.Links
 	// fileBytes is what all files have, as the collector last saw it.
 	fileBytes atomic.Int64
-	overlay   *overlay
-	graves    *graves
-	writer    *writer
-	group     *bus.Group
-	gauges    *metrics.Set
-	now       func() time.Time
 
 	on    life.Switch
 	loops life.Loops
@@ -166,8 +174,8 @@ type Service struct {
 
 // New makes the service and subscribes it to the tail. It does no I/O. It panics when something of deps is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Pool == nil {
-		panic("BUG: messaging needs Log, Tail, Roster and Pool")
+	if deps.Log == nil || deps.Tail == nil || deps.Roster == nil || deps.Reads == nil || deps.Pool == nil {
+		panic("BUG: messaging needs Log, Tail, Roster, Reads and Pool")
 	}
 	config = config.withDefaults()
 	if deps.Files != nil && (deps.IDs == nil || deps.Links == nil) {
@@ -175,10 +183,12 @@ func New(config Config, deps Deps) *Service {
 	}
 	s := &Service{
 		files: deps.Files, ids: deps.IDs, links: deps.Links,
-		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, store: store{deps.Pool},
+		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
+		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
+		hear: make(chan struct{}, 1),
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear, purges: make(chan struct{}, 1)}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
@@ -187,6 +197,7 @@ func New(config Config, deps Deps) *Service {
 	s.gauges.NewGauge(`xcord_messaging_attachment_bytes`, func() float64 { return float64(s.fileBytes.Load()) })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
+		s.acks.apply(entries)
 		return nil
 	})
 	s.tail.OnCut(s.cut)
@@ -221,15 +232,18 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
+		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
 		if s.files != nil {
 			s.loops.Go("messaging collector", s.collectLoop)
 		}
+		s.loops.Go("messaging acks", s.acks.run)
+		s.loops.Go("messaging purges", s.purgeLoop)
 		return nil
 	})
 }
 
-// Stop finishes the batch in hand and ends the service.
+// Stop writes the acks that wait into the log, finishes the batch in hand and ends the service.
 func (s *Service) Stop() {
 	s.on.Stop(func() {
 		s.loops.Stop()

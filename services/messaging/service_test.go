@@ -26,7 +26,7 @@ func TestService_StartsAndStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	lifetest.Stress(t, func() life.Service {
-		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Pool: b.pool})
+		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.reads, Pool: b.pool})
 	})
 }
 
@@ -222,7 +222,7 @@ func TestMessages_AreJudgedAgainWhenTheGuildHasMoved(t *testing.T) {
 	b := setup(t, Config{})
 	// A process whose copy of the guild stands still: it never sees an entry.
 	deaf := roster.New(b.log)
-	svc := New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: deaf, Pool: b.pool})
+	svc := New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: deaf, Reads: b.reads, Pool: b.pool})
 	base := serve(t, svc, t.TempDir())
 	send := func() answer { return do(t, base, memberID, "POST", path(generalID), wire.CreateMessage{Content: "x"}) }
 	b.message(send())
@@ -337,7 +337,7 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}
-	if err := b.svc.publishDelete(t.Context(), grant, memberID, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
+	if err := b.svc.publishDelete(t.Context(), grant, memberID, nil, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("delete: got %v", err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
@@ -47,6 +48,7 @@ const (
 	ownerID
 	memberID
 	outsiderID
+	botID // no member either
 )
 
 // bundle is one process's worth of messaging over real servers. The writer does not run until svc.Start.
@@ -59,6 +61,7 @@ type bundle struct {
 	roster *roster.Roster
 	outbox *roster.Outbox
 	tail   *bus.Tail
+	reads  *reads.Reads
 	svc    *Service
 	base   string
 	dir    string // of the files
@@ -83,19 +86,24 @@ func setupOn(t testing.TB, config Config, postgresURL string) *bundle {
 	b.outbox = roster.NewOutbox(b.roster, b.pool)
 	b.tail = bus.NewTail(b.log, func(ctx context.Context) (bus.Position, error) { return b.svc.Checkpoint(ctx) })
 	b.tail.Subscribe(b.roster.HandleEntries)
+	b.reads = reads.New(b.pool, b.tail)
 	b.dir = t.TempDir()
 	store, err := files.OpenLocal(b.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.svc = New(config, Deps{
-		Log: b.log, Tail: b.tail, Roster: b.roster, Pool: b.pool, Files: store, IDs: postgres.NewIDs(b.pool), Links: newLinks(t),
+		Log: b.log, Tail: b.tail, Roster: b.roster, Reads: b.reads, Pool: b.pool, Files: store, IDs: postgres.NewIDs(b.pool), Links: newLinks(t),
 	})
 	b.populate()
 	if err := b.tail.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.tail.Stop)
+	if err := b.reads.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.reads.Stop)
 	t.Cleanup(b.svc.Stop)
 	b.base = serve(t, b.svc, b.dir)
 	return b
@@ -129,7 +137,7 @@ func (byNumber) Authenticate(_ context.Context, authorization string) (rest.Iden
 	if err != nil {
 		return rest.Identity{}, fault.Unauthorized()
 	}
-	return rest.Identity{User: user}, nil
+	return rest.Identity{User: user, Bot: user == botID}, nil
 }
 
 func newLinks(t testing.TB) *token.Links {

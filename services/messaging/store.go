@@ -226,6 +226,9 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(insertTombstones, groupName, shard, epoch, ids)
 		queue.Queue(deleteMessages, groupName, shard, epoch, channels, ids).Exec(count(&w.deleted))
 	}
+	if len(b.purges) > 0 {
+		queuePurges(queue, epoch, b.purges)
+	}
 	if c := b.creates(); len(c.id) > 0 {
 		queue.Queue(insert, groupName, shard, epoch,
 			c.channel, c.id, c.guild, c.author, c.kind, c.content, c.body, c.edit).Exec(count(&w.inserted))
@@ -234,6 +237,11 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
 	queueFiles(queue, epoch, b)
+	if len(b.announced) > 0 {
+		c := columnsOf(b.announced)
+		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)
+	}
+	b.reads.Queue(queue, groupName, shard, epoch)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced

@@ -12,6 +12,7 @@ import (
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -32,9 +33,11 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration // of a batch
-	lease   time.Duration // how long who leads may stand still
-	held    *lead         // nil: this process does not lead
+	timeout time.Duration   // of a batch
+	lease   time.Duration   // how long who leads may stand still
+	hear    chan<- struct{} // is told when there are system messages to be said
+	held    *lead           // nil: this process does not lead
+	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -73,11 +76,23 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	if err != nil {
 		return err
 	}
+	if len(b.announced) > 0 {
+		select {
+		case w.hear <- struct{}{}:
+		default:
+		}
+	}
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
 	insertedRows.Add(int(done.inserted))
 	updatedRows.Add(int(done.updated))
 	deletedRows.Add(int(done.deleted))
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -86,7 +101,7 @@ func (w *writer) pass(ctx context.Context, to bus.Position) error {
 	if !w.held.mark.Less(to) {
 		return nil
 	}
-	_, err := w.held.commit(ctx, &batch{first: to, last: to})
+	_, err := w.held.commit(ctx, &batch{first: to, last: to, reads: reads.NewFold()})
 	return err
 }
 
@@ -112,8 +127,17 @@ type batch struct {
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
 	lost    []int64         // channels and guilds that are gone
-	first   bus.Position    // of the entries
-	last    bus.Position
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	reads     *reads.Fold
+	first     bus.Position // of the entries
+	last      bus.Position
+	purges    []purge
+}
+
+// isEmpty says that there is nothing to store.
+func (b *batch) isEmpty() bool {
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.purges)+len(b.lost) == 0 && b.reads.IsEmpty()
 }
 
 // fold works through entries in their order.
@@ -121,6 +145,7 @@ func fold(entries []bus.Entry) (*batch, error) {
 	b := &batch{
 		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
 		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
+		reads: reads.NewFold(),
 	}
 	if len(entries) > 0 {
 		b.first = entries[0].Pos
@@ -134,18 +159,34 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
-		case wire.ChannelDeleted:
-			b.lost = append(b.lost, int64(e.Channel))
-		case wire.ServerDeleted:
-			b.lost = append(b.lost, int64(e.Guild))
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
+			b.lose(e)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
 			return nil, err
 		}
+		if err := b.reads.Add(e); err != nil {
+			return nil, &malformed{e.Pos, err}
+		}
 		b.last = e.Pos
 	}
 	return b, nil
+}
+
+// lose notes a channel or guild that is gone.
+func (b *batch) lose(e bus.Entry) {
+	switch e.Type {
+	case wire.ChannelDeleted:
+		b.lost = append(b.lost, int64(e.Channel))
+	case wire.ServerDeleted:
+		b.lost = append(b.lost, int64(e.Guild))
+	}
 }
 
 func (b *batch) create(e bus.Entry) error {

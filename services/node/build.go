@@ -10,6 +10,7 @@ import (
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
@@ -76,6 +77,13 @@ func (n *Node) build(ctx context.Context) error {
 	if err := n.buildCold(ctx, door, minter); err != nil {
 		return err
 	}
+	if s.Runs(Messaging) || s.Runs(Gateway) {
+		pool, err := n.openPool(ctx, poolConns)
+		if err != nil {
+			return err
+		}
+		sh.reads = reads.New(pool, sh.tail)
+	}
 	if s.Runs(Messaging) {
 		pool, err := n.openPool(ctx, poolConns)
 		if err != nil {
@@ -86,10 +94,11 @@ func (n *Node) build(ctx context.Context) error {
 			return err
 		}
 		service := messaging.New(messaging.Config{Lease: s.WriterLease, FileBytes: s.FilesQuota, UserFileBytes: s.FilesUserQuota}, messaging.Deps{
-			Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Pool: pool, Files: store, IDs: postgres.NewIDs(pool), Links: sh.links,
+			Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Pool: pool, Files: store, IDs: postgres.NewIDs(pool), Links: sh.links,
 		})
 		from = service.Checkpoint
 		n.houses.Add("tail", sh.tail)
+		n.houses.Add("reads", sh.reads)
 		n.houses.Add(Messaging, service)
 		rest.Bind(n.rest, messaging.Routes, service)
 		letters := service.DeadLetters()
@@ -97,6 +106,9 @@ func (n *Node) build(ctx context.Context) error {
 		n.admin.Mount("/dlq/", letters)
 	} else {
 		n.houses.Add("tail", sh.tail)
+		if sh.reads != nil {
+			n.houses.Add("reads", sh.reads)
+		}
 		forward(n, Messaging, messaging.Routes)
 	}
 	n.houses.Add("trimmer", bus.NewTrimmer(sh.bus))
@@ -168,7 +180,8 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Log: sh.bus, Roster: sh.roster, Outbox: sh.outbox,
+		Presence: presence.New(sh.volatile, presence.Config{Gateway: Guilds})})
 	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)
@@ -220,7 +233,7 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
-		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Door: door, Limiter: sh.limiter, Links: sh.links,
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Door: door, Limiter: sh.limiter, Links: sh.links,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
 		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),
 	})
@@ -230,4 +243,5 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 	n.houses.Add(Gateway, service)
 	n.admin.Mount("GET /sockets/{user}", service.Sockets())
 	service.Mount(n.rest)
+	n.rest.Describe()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/obs"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
@@ -61,6 +62,7 @@ type shared struct {
 	bus      *bus.Log
 	tail     *bus.Tail
 	roster   *roster.Roster
+	reads    *reads.Reads // nil where neither messaging nor the gateway runs
 	outbox   *roster.Outbox
 	keys     token.Keys
 	links    *token.Links

@@ -1,4 +1,4 @@
-package auth
+package limit
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"github.com/xcord/xcord/engine/fault"
 )
 
-// slots lets few at a time do what takes a core and tens of megabytes. Any goroutine may call it. Who gets no slot within the
+// Slots lets few at a time do what takes a core and tens of megabytes. Any goroutine may call it. Who gets no slot within the
 // wait is told to come back (503): a queue without a bound would take everybody down with it.
-type slots struct {
+type Slots struct {
 	free       chan struct{}
 	wait       time.Duration
 	waitersMax int64 // who comes later than this would not get one in time anyway; each holds a request's memory
@@ -20,12 +20,13 @@ type slots struct {
 	refused    *metrics.Counter
 }
 
-func newSlots(n int, wait time.Duration, waitersMax int64, refused *metrics.Counter) *slots {
-	return &slots{free: make(chan struct{}, n), wait: wait, waitersMax: waitersMax, refused: refused}
+// NewSlots makes n slots. Who gets none is counted in refused.
+func NewSlots(n int, wait time.Duration, waitersMax int64, refused *metrics.Counter) *Slots {
+	return &Slots{free: make(chan struct{}, n), wait: wait, waitersMax: waitersMax, refused: refused}
 }
 
-// take waits for a slot; release gives it back.
-func (s *slots) take(ctx context.Context) (release func(), err error) {
+// Take waits for a slot; release gives it back.
+func (s *Slots) Take(ctx context.Context) (release func(), err error) {
 	release = func() { <-s.free }
 	select {
 	case s.free <- struct{}{}:
@@ -49,7 +50,10 @@ func (s *slots) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func (s *slots) overloaded() error {
+// Waiting is how many wait for a slot.
+func (s *Slots) Waiting() int { return int(s.waiting.Load()) }
+
+func (s *Slots) overloaded() error {
 	s.refused.Inc()
 	return fault.New(fault.Overloaded)
 }
