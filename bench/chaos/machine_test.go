@@ -189,7 +189,7 @@ func (m *machine) begin(n *process) {
 	n.child, err = child.Start(child.Spec{
 		Path: m.binary,
 		Args: []string{"serve", "--addr", n.addr, "--admin-addr", n.admin, "--keys-dir", m.keys, "--registration", "open", "--limits", "off",
-			"--durability", string(m.durability), "--writer-lease", "1s"},
+			"--durability", string(m.durability), "--writer-lease", "1s", "--files-dir", filepath.Join(m.dir, "files")},
 		Env: append([]string{
 			"XCORD_REDIS_URL=" + n.redisURL(m.t, m.redis.URL()), "XCORD_REDIS_ADMIN_URL=" + n.redisURL(m.t, m.redis.AdminURL()),
 			"XCORD_POSTGRES_URL=" + n.postgresURL(m.t, m.postgres.URL()),

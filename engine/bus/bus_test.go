@@ -178,6 +178,24 @@ func TestPublish_RefusesAChangeOfADeletedMessage(t *testing.T) {
 	}
 }
 
+func TestPublish_RefusesToBringWhatIsVoid(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	p := post(1, "a")
+	p.Brings = []id.ID{7, 8}
+	mustPublish(t, b.log, p)
+	if err := b.log.Void(t.Context(), 8, 9); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.log.Publish(t.Context(), p); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v, want ErrGone", err)
+	}
+	p.Brings = []id.ID{7}
+	mustPublish(t, b.log, p)
+	p = Post{Entry: Entry{Type: wire.MessageUpdated, Body: []byte("{}")}, Changes: []id.ID{8}}
+	mustPublish(t, b.log, p) // a message of the same number is another thing
+}
+
 func TestPublish_MovesToTheNextMillisecondWhenTheSequenceIsFull(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

@@ -27,10 +27,10 @@ var library string
 var (
 	// ErrStale means that the guild has moved on since the permission was judged: refresh and judge again.
 	ErrStale = errors.New("the guild has changed since it was looked at")
-	// ErrGone means that the message to be changed has been deleted.
-	ErrGone = errors.New("the message has been deleted")
+	ErrGone  = errors.New("the message has been deleted, or an attachment is void")
 	// ErrMoved means that the message to be rewritten has been rewritten since it was read: read it and judge again.
 	ErrMoved = errors.New("the message has been rewritten since it was read")
+	// ErrGone means that the message to be changed has been deleted, or an attachment that it is to bring is void.
 	// ErrGap means that an earlier version of the aggregate has not been applied yet.
 	ErrGap = errors.New("an earlier version has not been applied")
 )
@@ -123,11 +123,12 @@ const (
 // stream: Key("guild", 7) is "guild:{s00}:7".
 func Key(kind string, i id.ID) string { return kind + ":" + shardTag + ":" + i.String() }
 
-func streamKey() string              { return "ev:" + shardTag }
-func asideKey() string               { return "aside:" + shardTag }
-func epochKey() string               { return "epoch:" + shardTag }
-func nonceKey(nonce string) string   { return "nonce:" + shardTag + ":" + nonce }
-func markerKey(message id.ID) string { return Key("deleted", message) }
+func streamKey() string               { return "ev:" + shardTag }
+func asideKey() string                { return "aside:" + shardTag }
+func epochKey() string                { return "epoch:" + shardTag }
+func nonceKey(nonce string) string    { return "nonce:" + shardTag + ":" + nonce }
+func markerKey(message id.ID) string  { return Key("deleted", message) }
+func voidKey(attachment id.ID) string { return Key("void", attachment) }
 func pauseKey(channel, user id.ID) string {
 	return Key("pause", channel) + ":" + user.String()
 }
@@ -150,6 +151,8 @@ type Post struct {
 	Changes []id.ID
 	// Deletes are messages that this entry deletes: their markers are set.
 	Deletes []id.ID
+	// Brings are attachments that this entry is the first to name: with one of them void (see Void), nothing is published.
+	Brings []id.ID
 	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
 	Big bool
 	// Rewrites is a message whose whole body this entry has, made of what it was at AsOf or later; 0 for none. So no rewrite undoes
@@ -227,18 +230,22 @@ func (p Post) call(markerTTL time.Duration) (keys, args []string) {
 	if nonce == "" {
 		nonce, ttl = randomNonce(), retryTTL
 	}
+
 	fence := ""
 	if p.Fence != 0 {
 		fence = strconv.FormatInt(p.Fence, 10)
 	}
-	keys = append(make([]string, 0, 8+len(p.Changes)+len(p.Deletes)+len(p.Forgets)), streamKey(), p.fenceKey(), nonceKey(nonce))
+	keys = append(make([]string, 0, 8+len(p.Changes)+len(p.Brings)+len(p.Deletes)+len(p.Forgets)), streamKey(), p.fenceKey(), nonceKey(nonce))
 	for _, m := range p.Changes {
 		keys = append(keys, markerKey(m))
+	}
+	for _, a := range p.Brings {
+		keys = append(keys, voidKey(a))
 	}
 	for _, m := range p.Deletes {
 		keys = append(keys, markerKey(m))
 	}
-	args = append(make([]string, 0, 16+2*len(fieldNames)), fence, seconds(ttl), strconv.Itoa(len(p.Changes)), strconv.Itoa(len(p.Deletes)),
+	args = append(make([]string, 0, 16+2*len(fieldNames)), fence, seconds(ttl), strconv.Itoa(len(p.Changes)+len(p.Brings)), strconv.Itoa(len(p.Deletes)),
 		seconds(markerTTL), strconv.Itoa(2*len(fieldNames)))
 	args = p.appendFields(args)
 	choose := func(name, key string, rest ...string) {
@@ -290,6 +297,23 @@ func (p Post) refused(reply string) error {
 		}
 	}
 	panic("BUG: publish answered " + reply)
+}
+
+// Void sees to it that no entry will bring these attachments any more. Whether one has brought them stands in the log up to its end as it
+// is after Void. It lasts for the MarkerTTL, and a publish is over long before that.
+func (l *Log) Void(ctx context.Context, attachments ...id.ID) error {
+	return l.breaker.do(ctx, l.config.CallTimeout, func(ctx context.Context) error {
+		cmds := make(rueidis.Commands, 0, len(attachments))
+		for _, a := range attachments {
+			cmds = append(cmds, l.redis.B().Set().Key(voidKey(a)).Value("1").Ex(l.config.MarkerTTL).Build())
+		}
+		for _, reply := range l.redis.DoMulti(ctx, cmds...) {
+			if err := reply.Error(); err != nil {
+				return unavailable("void attachments", err)
+			}
+		}
+		return nil
+	})
 }
 
 // Op is one change of the read model: a Redis command on one key of the log's shard.

@@ -28,9 +28,11 @@ type Download struct {
 // downloadPace is how many bytes a client must take in a second, over all of a file.
 const downloadPace = 16 << 10
 
-// allowTime gives a client as long as n bytes take it, besides what every answer has.
+// DownloadTime is how long a client may take for n bytes, besides what every answer has.
+func DownloadTime(n int64) time.Duration { return time.Duration(n) * time.Second / downloadPace }
+
 func allowTime(ctx *fasthttp.RequestCtx, usual time.Duration, n int64) error {
-	return ctx.SetWriteDeadline(time.Now().Add(usual + time.Duration(n)*time.Second/downloadPace))
+	return ctx.SetWriteDeadline(time.Now().Add(usual + DownloadTime(n)))
 }
 
 func (d Download) write(ctx *fasthttp.RequestCtx, usual time.Duration) error {

@@ -296,7 +296,7 @@ func (s *Server) newHTTP(base context.Context) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:        func(ctx *fasthttp.RequestCtx) { s.handle(base, ctx) },
 		ErrorHandler:   s.refuse,
-		HeaderReceived: s.bodyLimit,
+		HeaderReceived: s.received,
 		ExpectHandler:  s.expect,
 		ConnState:      s.track,
 		Logger:         quiet{s.log},

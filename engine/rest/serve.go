@@ -432,19 +432,3 @@ func innerPath(h *fasthttp.RequestHeader) (inner string, ok bool) {
 	inner, _, err := splitAPI(path)
 	return inner, err == nil && inner != ""
 }
-
-// bodyLimit raises the limit for the routes that have a higher one. It runs for every request before its body is read,
-// so it looks only at those that may need it.
-func (s *Server) bodyLimit(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if n := h.ContentLength(); s.bulkMax == 0 || n >= 0 && n <= s.cfg.BodyBytesMax {
-		return fasthttp.RequestConfig{}
-	}
-	inner, ok := innerPath(h)
-	if !ok {
-		return fasthttp.RequestConfig{}
-	}
-	if mark, _ := s.bulk.Lookup(string(h.Method()), inner, nil); mark == nil {
-		return fasthttp.RequestConfig{}
-	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: s.bulkMax}
-}

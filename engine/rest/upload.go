@@ -132,12 +132,28 @@ func (s *Server) readWhole(ctx *fasthttp.RequestCtx, to *bytes.Buffer) error {
 	return nil
 }
 
-// limitOf is how large the body of a request may be that is read whole.
+// limitOf is how large the body of a request may be that is read whole. It is asked for every request before its body is read, so it
+// looks only at those that may need more than usual.
 func (s *Server) limitOf(h *fasthttp.RequestHeader) int {
-	if n := h.ContentLength(); n >= 0 && n <= s.cfg.BodyBytesMax {
+	if n := h.ContentLength(); s.bulkMax == 0 || n >= 0 && n <= s.cfg.BodyBytesMax {
 		return s.cfg.BodyBytesMax
 	}
-	return max(s.cfg.BodyBytesMax, s.bodyLimit(h).MaxRequestBodySize)
+	inner, ok := innerPath(h)
+	if !ok {
+		return s.cfg.BodyBytesMax
+	}
+	if mark, _ := s.bulk.Lookup(string(h.Method()), inner, nil); mark == nil {
+		return s.cfg.BodyBytesMax
+	}
+	return s.bulkMax
+}
+
+// received lets fasthttp read ahead no more than it must of a body that is going to be refused for what it says of its length.
+func (s *Server) received(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if h.ContentLength() > s.limitOf(h) && !s.streams(h) {
+		return fasthttp.RequestConfig{MaxRequestBodySize: 1}
+	}
+	return fasthttp.RequestConfig{}
 }
 
 // expect answers a client that asks before it sends a body. It is told by the status alone, which is all that it waits for.

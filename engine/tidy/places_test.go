@@ -62,7 +62,7 @@ var thirdParties = map[string][]string{
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
 	"golang.org/x/sync":                      {anywhere},
 	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
-	"golang.org/x/image":                     {"engine/picture"},
+	"golang.org/x/image":                     {"engine/picture", "services/messaging"},
 	"golang.org/x/text":                      {"services/auth"},
 
 	"github.com/bwmarrin/discordgo":            {},

@@ -111,7 +111,8 @@ type MessageReference struct {
 	GuildID   id.ID `json:"guild_id,omitempty"`
 }
 
-// Attachment is a file of a message.
+// Attachment is a file of a message. In a message that is stored, the addresses are good for nothing: token.Links makes them good when
+// it is shown.
 type Attachment struct {
 	ID          id.ID   `json:"id"`
 	Filename    string  `json:"filename"`
@@ -119,9 +120,30 @@ type Attachment struct {
 	URL         string  `json:"url"`
 	ProxyURL    string  `json:"proxy_url"`
 	ContentType string  `json:"content_type,omitempty"`
+	Title       *string `json:"title,omitempty"`
 	Description *string `json:"description,omitempty"`
 	Width       int     `json:"width,omitempty"`
 	Height      int     `json:"height,omitempty"`
+	Flags       int     `json:"flags,omitempty"`
+}
+
+// AttachmentSpoiler is the bit of Attachment.Flags for what is hidden until somebody wants to see it.
+const AttachmentSpoiler = 1 << 3
+
+// AttachmentRequest says more of a file in the same request, whose number among files[n] is ID, or names an attachment that an edit is to
+// keep.
+type AttachmentRequest struct {
+	ID          *id.ID  `json:"id" validate:"required"`
+	Filename    *string `json:"filename,omitempty" validate:"omitnil,min=1,max=1024,nonul"`
+	Title       *string `json:"title,omitempty" validate:"omitnil,max=1024,nonul"`
+	Description *string `json:"description,omitempty" validate:"omitnil,max=1024,nonul"`
+	IsSpoiler   bool    `json:"is_spoiler,omitempty"`
+}
+
+// GetAttachment is the query of GET /attachments/{channel}/{attachment}/{name}: what makes an address good.
+type GetAttachment struct {
+	Ends      string `query:"ex" validate:"max=16"`
+	Signature string `query:"hm" validate:"max=64"`
 }
 
 // Embed is a card under a message, in requests and responses alike. Type is "rich" in every
@@ -203,22 +225,24 @@ func embedText(v any) int {
 // CreateMessage is the body of POST /channels/{channel}/messages. That there is content or an
 // embed at all is for the handler to check (50006).
 type CreateMessage struct {
-	Content         string            `json:"content,omitempty" validate:"max=2000,nonul"`
-	Embeds          []Embed           `json:"embeds,omitempty" validate:"max=10,embedsum,dive"`
-	AllowedMentions *AllowedMentions  `json:"allowed_mentions,omitempty"`
-	Reference       *ReferenceRequest `json:"message_reference,omitempty"`
-	Nonce           Nonce             `json:"nonce,omitempty" validate:"max=25,nonul"`
-	EnforceNonce    bool              `json:"enforce_nonce,omitempty"`
-	TTS             bool              `json:"tts,omitempty"`
-	Flags           int               `json:"flags,omitempty" validate:"min=0,max=2147483647"`
+	Content         string              `json:"content,omitempty" validate:"max=2000,nonul"`
+	Embeds          []Embed             `json:"embeds,omitempty" validate:"max=10,embedsum,dive"`
+	AllowedMentions *AllowedMentions    `json:"allowed_mentions,omitempty"`
+	Attachments     []AttachmentRequest `json:"attachments,omitempty" validate:"max=10,dive"`
+	Reference       *ReferenceRequest   `json:"message_reference,omitempty"`
+	Nonce           Nonce               `json:"nonce,omitempty" validate:"max=25,nonul"`
+	EnforceNonce    bool                `json:"enforce_nonce,omitempty"`
+	TTS             bool                `json:"tts,omitempty"`
+	Flags           int                 `json:"flags,omitempty" validate:"min=0,max=2147483647"`
 }
 
 // EditMessage is the body of PATCH /channels/{channel}/messages/{message}; null empties.
 type EditMessage struct {
-	Content         Optional[string]  `json:"content,omitzero" validate:"omitnil,max=2000,nonul"`
-	Embeds          Optional[[]Embed] `json:"embeds,omitzero" validate:"omitnil,max=10,embedsum,dive"`
-	AllowedMentions *AllowedMentions  `json:"allowed_mentions,omitempty"`
-	Flags           *int              `json:"flags,omitempty" validate:"omitnil,min=0,max=2147483647"`
+	Content         Optional[string]              `json:"content,omitzero" validate:"omitnil,max=2000,nonul"`
+	Embeds          Optional[[]Embed]             `json:"embeds,omitzero" validate:"omitnil,max=10,embedsum,dive"`
+	AllowedMentions *AllowedMentions              `json:"allowed_mentions,omitempty"`
+	Attachments     Optional[[]AttachmentRequest] `json:"attachments,omitzero" validate:"omitnil,max=10,dive"`
+	Flags           *int                          `json:"flags,omitempty" validate:"omitnil,min=0,max=2147483647"`
 }
 
 // AllowedMentions narrows down whom a message notifies. A nil *AllowedMentions allows all.

@@ -45,6 +45,7 @@ func NewValidator() *validator.Validate {
 	registerOptional[[]id.ID](v)
 	registerOptional[Time](v)
 	registerOptional[[]Embed](v)
+	registerOptional[[]AttachmentRequest](v)
 	v.RegisterCustomTypeFunc(func(f reflect.Value) any { return f.Interface().(Nonce).Text() }, Nonce(""))
 	return v
 }

@@ -125,6 +125,6 @@ func testedAttacks(t *testing.T) map[string]bool {
 
 // groups are functions whose attacks have names of their own, attackers those that run an attack by the name that they are given.
 var (
-	groups    = []string{"jwt", "text", "ws"}
+	groups    = []string{"upload", "jwt", "text", "ws"}
 	attackers = []string{"attack", "wrong"}
 )

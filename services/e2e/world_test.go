@@ -99,6 +99,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.settings = node.Settings{
 		Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", KeysDir: keys, Durability: "D2", Registration: "open", Limits: "off",
+		FilesDir: filepath.Join(t.TempDir(), "files"),
 		RedisURL: conf.Secret(w.redis.URL()), RedisAdminURL: conf.Secret(w.redis.AdminURL()), PostgresURL: conf.Secret(url),
 	}
 	return w

@@ -16,6 +16,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -36,6 +37,8 @@ const (
 
 // core is what entries and sessions meet in: everything of it is at one position of the log.
 type core struct {
+	links *token.Links // set once, before the first entry
+
 	mu     sync.Mutex // guards everything below; held for no I/O
 	hub    *hub.Hub
 	ring   *hub.Ring[[]*hub.Event]
@@ -98,6 +101,7 @@ func (c *core) wants(e bus.Entry) bool {
 // new views. loaded is what wants asked for, extra are events that took reading to make. broken means that the copy of the
 // guild has to be read anew.
 func (c *core) take(e bus.Entry, loaded *reading, extra []*hub.Event) (broken bool) {
+	e.Body = c.links.Show(e.Body)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.pos.Less(e.Pos) {

@@ -94,6 +94,7 @@ func (s *Service) past(ctx context.Context, e bus.Entry) ([]*hub.Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Body = s.deps.Links.Show(e.Body)
 	events, err := expand(e, loaded.guild())
 	if err != nil {
 		unexpandable.Inc()

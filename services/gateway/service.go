@@ -28,6 +28,7 @@ import (
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/session"
+	"github.com/xcord/xcord/engine/token"
 )
 
 // Config of the gateway. The zero value is ready for use.
@@ -136,6 +137,8 @@ type Deps struct {
 	Resume *resume.Store
 	// Limiter counts how often users begin sessions; nil: nothing is limited.
 	Limiter *limit.Limiter
+	// Links make the addresses of attachments good; nil leaves them as they are stored.
+	Links *token.Links
 }
 
 // Service is the gateway of this process.
@@ -192,6 +195,7 @@ func New(cfg Config, deps Deps) *Service {
 	}
 	s.saver = newSaver(deps.Resume, s.taken)
 	s.core = newCore(cfg.RingMax, cfg.RingBytesMax, s.saver.owe)
+	s.core.links = deps.Links
 	if cfg.PublicURL != "" {
 		s.public, _ = socketURL(cfg.PublicURL) // valid
 	}

@@ -48,18 +48,26 @@ func mustText(c *wire.Channel) error {
 
 // createMessage puts a message into the log. It is judged and published by one version of the guild, or judged again.
 func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
-	if isEmpty(in.Content, in.Embeds) {
+	if isEmpty(in.Content, in.Embeds) && len(c.Files()) == 0 {
 		return nil, fault.New(fault.EmptyMessage)
 	}
 	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
 		return nil, err
 	}
+	if err := mustBeFiles(in.Attachments, c.Files(), nil); err != nil {
+		return nil, err
+	}
+	b, err := s.bring(c, in.Attachments, perm.SendMessages)
+	if err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
+	err = s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
-		reply, err = s.tryCreate(c, in)
+		reply, err = s.tryCreate(c, in, b)
 		return err
 	})
+	s.settle(c.Context(), b, err)
 	return reply, err
 }
 
@@ -67,9 +75,9 @@ func isEmpty(content string, embeds []wire.Embed) bool {
 	return strings.TrimSpace(content) == "" && len(embeds) == 0
 }
 
-func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
+func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage, b *brought) (rest.Raw, error) {
 	ctx := c.Context()
-	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.SendMessages)
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.SendMessages|b.needs())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +95,8 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.publishCreate(ctx, grant, author, body, in)
+	body.Attachments = b.attachments
+	return s.publishCreate(ctx, grant, author, body, in, b)
 }
 
 // compose makes the message of a request.
@@ -163,7 +172,7 @@ func badReference(code, message string) error {
 }
 
 // publishCreate appends a message and answers with it, or with the one that had the same nonce before.
-func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author wire.User, body wire.MessageBody, in wire.CreateMessage) (rest.Raw, error) {
+func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author wire.User, body wire.MessageBody, in wire.CreateMessage, b *brought) (rest.Raw, error) {
 	raw, err := encode(body)
 	if err != nil {
 		return nil, err
@@ -187,7 +196,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	post := bus.Post{
 		Entry: entryOf(wire.MessageSent, grant, author.ID, payload), Fence: grant.Version,
-		Big: grant.Guild.MemberCount >= bigGuild,
+		Big: grant.Guild.MemberCount >= bigGuild, Brings: b.ids(),
 	}
 	if in.EnforceNonce && in.Nonce != "" {
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
@@ -207,6 +216,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 		postsRepeated.Inc()
 		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, in.Nonce)
 	}
+	b.used = true
 	postsCreated.Inc()
 	return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, raw), nil
 }
@@ -242,11 +252,16 @@ func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, erro
 	if err := wellFormed(in.Embeds.Value, in.AllowedMentions); err != nil {
 		return nil, err
 	}
+	b, err := s.bring(c, in.Attachments.Value, 0)
+	if err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.judged(c, func() (err error) {
-		reply, err = s.tryEdit(c, in)
+	err = s.judged(c, func() (err error) {
+		reply, err = s.tryEdit(c, in, b)
 		return err
 	})
+	s.settle(c.Context(), b, err)
 	return reply, err
 }
 
@@ -258,13 +273,13 @@ func gone(err error) error {
 	return err
 }
 
-func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage, b *brought) (rest.Raw, error) {
 	ctx := c.Context()
 	asOf, err := s.caughtUp(ctx)
 	if err != nil {
 		return nil, err
 	}
-	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
+	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|b.needs())
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +288,7 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 		return nil, err
 	}
 	if m.author != c.User() {
-		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
+		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil || in.Attachments.Set || len(c.Files()) > 0 {
 			return nil, fault.New(fault.NotYourMessage)
 		}
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
@@ -290,6 +305,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	if !body.Type.Written() {
 		return nil, fault.New(fault.SystemMessage)
 	}
+	if body.Attachments, err = keep(body.Attachments, in.Attachments, c.Files(), b); err != nil {
+		return nil, err
+	}
 	edited := body.EditedTimestamp
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
@@ -297,7 +315,9 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	if m.author != c.User() {
 		body.EditedTimestamp = edited // what the author wrote is as it was
 	}
-	return s.publishEdit(ctx, grant, c.User(), m, body, asOf)
+	reply, err := s.publishEdit(ctx, grant, c.User(), m, body, asOf, b.ids()...)
+	b.used = err == nil
+	return reply, err
 }
 
 // change applies a request to a message; null empties.
@@ -314,7 +334,7 @@ func (s *Service) change(ctx context.Context, grant roster.Grant, body *wire.Mes
 	if in.Flags != nil {
 		body.Flags = body.Flags&^wire.FlagSuppressEmbeds | *in.Flags&wire.FlagSuppressEmbeds
 	}
-	if isEmpty(body.Content, body.Embeds) {
+	if isEmpty(body.Content, body.Embeds) && len(body.Attachments) == 0 {
 		return fault.New(fault.EmptyMessage)
 	}
 	body.EditedTimestamp = wire.At(s.now())
@@ -337,8 +357,10 @@ func mentions(users []wire.User, user id.ID) bool {
 	return false
 }
 
-// publishEdit appends what a message is now, and answers with it.
-func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.ID, m found, body wire.MessageBody, asOf bus.Position) (rest.Raw, error) {
+// publishEdit appends what a message is now, with attachments that it brings, and answers with it.
+func (s *Service) publishEdit(
+	ctx context.Context, grant roster.Grant, actor id.ID, m found, body wire.MessageBody, asOf bus.Position, brings ...id.ID,
+) (rest.Raw, error) {
 	update, err := s.updateOf(ctx, grant, m, body)
 	if err != nil {
 		return nil, err
@@ -354,7 +376,7 @@ func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageUpdated, grant, actor, payload), Fence: grant.Version, Changes: []id.ID{m.id},
-		Rewrites: m.id, AsOf: asOf,
+		Rewrites: m.id, AsOf: asOf, Brings: brings,
 	})
 	if err != nil {
 		return nil, err

@@ -260,7 +260,7 @@ func (s *Service) announcePin(c *rest.Call) error {
 	_, err = s.publishCreate(ctx, grant, author, wire.MessageBody{
 		Type: wire.MessagePinned, ChannelID: grant.Channel.ID,
 		Reference: &wire.MessageReference{ChannelID: grant.Channel.ID, MessageID: c.ID("message"), GuildID: grant.Guild.ID},
-	}, wire.CreateMessage{})
+	}, wire.CreateMessage{}, new(brought))
 	return err
 }
 
@@ -288,7 +288,7 @@ func (s *Service) listPins(c *rest.Call, in wire.ListPins) (wire.PinnedMessages,
 		if err != nil {
 			return wire.PinnedMessages{}, err
 		}
-		out.Items = append(out.Items, wire.PinnedMessage{PinnedAt: wire.Time(pins[i].place.Ms()), Message: message})
+		out.Items = append(out.Items, wire.PinnedMessage{PinnedAt: wire.Time(pins[i].place.Ms()), Message: s.links.Show(message)})
 	}
 	return out, nil
 }

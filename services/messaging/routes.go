@@ -12,10 +12,10 @@ var reactLimit = rest.Limit(10, 2*time.Second)
 
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
-	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
-	rest.GET("/channels/{channel}/messages", (*Service).listMessages, rest.Answers[[]wire.Message]()),
-	rest.GET("/channels/{channel}/messages/{message}", (*Service).getMessage, rest.Answers[wire.Message]()),
-	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
+	rest.POST("/channels/{channel}/messages", linked((*Service).createMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
+	rest.GET("/channels/{channel}/messages", linked((*Service).listMessages), rest.Answers[[]wire.Message]()),
+	rest.GET("/channels/{channel}/messages/{message}", linked((*Service).getMessage), rest.Answers[wire.Message]()),
+	rest.PATCH("/channels/{channel}/messages/{message}", linked((*Service).editMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
 	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
@@ -24,7 +24,7 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
-	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly, rest.Answers[[]wire.Message]()),
+	rest.GET("/channels/{channel}/pins", linked((*Service).listPinsPlainly), rest.Answers[[]wire.Message]()),
 	rest.PUT("/channels/{channel}/pins/{message}", (*Service).pinMessage),
 	rest.DELETE("/channels/{channel}/pins/{message}", (*Service).unpinMessage),
 	rest.GET("/channels/{channel}/messages/pins", (*Service).listPins),
@@ -34,5 +34,6 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
 	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
 	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
+	rest.GET("/attachments/{channel}/{attachment}/{name}", (*Service).getAttachment, rest.Root(), rest.Public(), rest.Limit(500, 10*time.Second)),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

@@ -20,15 +20,18 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/files"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
 )
 
 // Config of the service. The zero value is the default.
@@ -53,6 +56,14 @@ type Config struct {
 	CommitTimeout time.Duration
 	// Lease is how long a process that writes may stand still until another one takes the lead from it. Default 10s.
 	Lease time.Duration
+	// FileBytes is how much room there is for attachments, and UserFileBytes how much of it for those of one user. Default 20 GiB and
+	// 2 GiB.
+	FileBytes, UserFileBytes int64
+	// CollectEvery is about how often the collector deletes files that no message has any more. Default 15s.
+	CollectEvery time.Duration
+	// OrphanAge is how long an attachment may be without a message. Default 1h: the message follows within seconds, or the writer is
+	// behind by that much.
+	OrphanAge time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -80,13 +91,25 @@ func (c Config) withDefaults() Config {
 	if c.Lease == 0 {
 		c.Lease = 10 * time.Second
 	}
+	if c.FileBytes == 0 {
+		c.FileBytes = 20 << 30
+	}
+	if c.UserFileBytes == 0 {
+		c.UserFileBytes = 2 << 30
+	}
+	if c.CollectEvery == 0 {
+		c.CollectEvery = 15 * time.Second
+	}
+	if c.OrphanAge == 0 {
+		c.OrphanAge = time.Hour
+	}
 	return c
 }
 
 // Validate names every mistake at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 || c.Lease < 0 {
+	if c.CollectEvery < 0 || c.OrphanAge < 0 || c.ReadWait < 0 || c.PruneEvery < 0 || c.NonceTTL < 0 || c.CommitTimeout < 0 || c.Lease < 0 {
 		errs = append(errs, errors.New("messaging: durations must not be negative"))
 	}
 	if c.NonceTTL != 0 && c.NonceTTL < time.Second {
@@ -95,13 +118,16 @@ func (c Config) Validate() error {
 	if c.OverlayBytes < 0 || c.OverlayIDBytes < 0 {
 		errs = append(errs, errors.New("messaging: OverlayBytes and OverlayIDBytes must not be negative"))
 	}
+	if c.FileBytes < 0 || c.UserFileBytes < 0 {
+		errs = append(errs, errors.New("messaging: FileBytes and UserFileBytes must not be negative"))
+	}
 	if c.Batch < 0 || c.Batch > 10_000 {
 		errs = append(errs, errors.New("messaging: Batch must be 1 to 10000"))
 	}
 	return errors.Join(errs...)
 }
 
-// Deps are what the service works with. All are required.
+// Deps are what the service works with. All but Files, with IDs and Links, are required.
 type Deps struct {
 	Log *bus.Log
 	// Tail is the process's. New subscribes to it, so New comes before the Tail's Start, and the roster subscribes before.
@@ -112,6 +138,10 @@ type Deps struct {
 	Reads *reads.Reads
 	// Pool is for reads. The writer takes one connection of its own out of it while it leads.
 	Pool *postgres.Pool
+	// Files is where attachments are; nil: there are none, and whoever sends some is answered 503.
+	Files files.Store
+	IDs   *postgres.IDs // of attachments
+	Links *token.Links  // to them
 }
 
 // Service is the messaging service of one process. Its handlers are safe for concurrent use.
@@ -132,6 +162,11 @@ type Service struct {
 	gauges   *metrics.Set
 	now      func() time.Time
 	hear     chan struct{} // has one element when there are announcements to be said
+	files    files.Store
+	ids      *postgres.IDs
+	links    *token.Links
+	// fileBytes is what all files have, as the collector last saw it.
+	fileBytes atomic.Int64
 
 	on    life.Switch
 	loops life.Loops
@@ -143,7 +178,11 @@ func New(config Config, deps Deps) *Service {
 		panic("BUG: messaging needs Log, Tail, Roster, Reads and Pool")
 	}
 	config = config.withDefaults()
+	if deps.Files != nil && (deps.IDs == nil || deps.Links == nil) {
+		panic("BUG: messaging needs IDs and Links with Files")
+	}
 	s := &Service{
+		files: deps.Files, ids: deps.IDs, links: deps.Links,
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
 		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
@@ -155,6 +194,7 @@ func New(config Config, deps Deps) *Service {
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
 	})
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
+	s.gauges.NewGauge(`xcord_messaging_attachment_bytes`, func() float64 { return float64(s.fileBytes.Load()) })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
 		s.overlay.apply(entries)
 		s.acks.apply(entries)
@@ -194,6 +234,9 @@ func (s *Service) Start(ctx context.Context) error {
 		s.loops.Go("messaging prune", s.pruneLoop)
 		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
+		if s.files != nil {
+			s.loops.Go("messaging collector", s.collectLoop)
+		}
 		s.loops.Go("messaging purges", s.purgeLoop)
 		s.loops.Go("messaging acks", s.acks.run)
 		return nil

@@ -223,7 +223,7 @@ func TestMessages_AreJudgedAgainWhenTheGuildHasMoved(t *testing.T) {
 	// A process whose copy of the guild stands still: it never sees an entry.
 	deaf := roster.New(b.log)
 	svc := New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: deaf, Reads: b.reads, Pool: b.pool})
-	base := serve(t, svc)
+	base := serve(t, svc, t.TempDir())
 	send := func() answer { return do(t, base, memberID, "POST", path(generalID), wire.CreateMessage{Content: "x"}) }
 	b.message(send())
 	b.everyone(2, perm.DefaultEveryone|perm.MentionEveryone)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/fault"
+	"github.com/xcord/xcord/engine/files"
 	"github.com/xcord/xcord/engine/harness"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
@@ -26,6 +27,7 @@ import (
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -62,6 +64,7 @@ type bundle struct {
 	reads  *reads.Reads
 	svc    *Service
 	base   string
+	dir    string // of the files
 }
 
 func setup(t testing.TB, config Config) *bundle {
@@ -84,7 +87,14 @@ func setupOn(t testing.TB, config Config, postgresURL string) *bundle {
 	b.tail = bus.NewTail(b.log, func(ctx context.Context) (bus.Position, error) { return b.svc.Checkpoint(ctx) })
 	b.tail.Subscribe(b.roster.HandleEntries)
 	b.reads = reads.New(b.pool, b.tail)
-	b.svc = New(config, Deps{Log: b.log, Tail: b.tail, Roster: b.roster, Reads: b.reads, Pool: b.pool})
+	b.dir = t.TempDir()
+	store, err := files.OpenLocal(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.svc = New(config, Deps{
+		Log: b.log, Tail: b.tail, Roster: b.roster, Reads: b.reads, Pool: b.pool, Files: store, IDs: postgres.NewIDs(b.pool), Links: newLinks(t),
+	})
 	b.populate()
 	if err := b.tail.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -95,7 +105,7 @@ func setupOn(t testing.TB, config Config, postgresURL string) *bundle {
 	}
 	t.Cleanup(b.reads.Stop)
 	t.Cleanup(b.svc.Stop)
-	b.base = serve(t, b.svc)
+	b.base = serve(t, b.svc, b.dir)
 	return b
 }
 
@@ -130,9 +140,28 @@ func (byNumber) Authenticate(_ context.Context, authorization string) (rest.Iden
 	return rest.Identity{User: user, Bot: user == botID}, nil
 }
 
-func serve(t testing.TB, svc *Service) string {
+func newLinks(t testing.TB) *token.Links {
 	t.Helper()
-	srv := rest.New(rest.Config{Addr: "127.0.0.1:0"}, rest.Deps{Authenticator: byNumber{}})
+	dir := t.TempDir()
+	if err := token.Generate(dir); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := token.Load(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := token.NewLinks(keys, func() string { return "http://chat.example" }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return links
+}
+
+// serve serves a service, with small bounds for files.
+func serve(t testing.TB, svc *Service, spool string) string {
+	t.Helper()
+	uploads := rest.Uploads{Dir: spool, FileBytesMax: 1 << 20, FormBytesMax: 3 << 20}
+	srv := rest.New(rest.Config{Addr: "127.0.0.1:0", Uploads: uploads}, rest.Deps{Authenticator: byNumber{}})
 	rest.Bind(srv, Routes, svc)
 	if err := srv.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -206,6 +235,7 @@ func (b *bundle) everyone(version int64, perms perm.Bits) {
 type answer struct {
 	status     int
 	retryAfter string
+	header     http.Header
 	body       []byte
 }
 

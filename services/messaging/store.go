@@ -243,6 +243,7 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
 	b.queueMarks(queue, epoch, &w)
+	queueFiles(queue, epoch, b)
 	if len(b.announced) > 0 {
 		c := columnsOf(b.announced)
 		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)

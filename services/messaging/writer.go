@@ -138,6 +138,7 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
+	lost    []int64         // channels and guilds that are gone
 
 	reactions map[reactorOf]reaction
 	clears    map[emojiOf]id.ID       // → the latest place
@@ -179,6 +180,7 @@ func fold(entries []bus.Entry) (*batch, error) {
 			var purges []purge
 			purges, err = purgesOf(e)
 			b.purges = append(b.purges, purges...)
+			b.lose(e)
 		case wire.MemberJoined, wire.DirectChanged:
 			b.announced = append(b.announced, announcementsOf(e)...)
 		default: // nothing to store, yet the checkpoint moves past it
@@ -192,6 +194,16 @@ func fold(entries []bus.Entry) (*batch, error) {
 		b.last = e.Pos
 	}
 	return b, nil
+}
+
+// lose notes a channel or guild that is gone.
+func (b *batch) lose(e bus.Entry) {
+	switch e.Type {
+	case wire.ChannelDeleted:
+		b.lost = append(b.lost, int64(e.Channel))
+	case wire.ServerDeleted:
+		b.lost = append(b.lost, int64(e.Guild))
+	}
 }
 
 func (b *batch) create(e bus.Entry) error {
@@ -288,7 +300,7 @@ func (b *batch) pin(e bus.Entry) error {
 
 // isEmpty says that there is nothing to store.
 func (b *batch) isEmpty() bool {
-	return len(b.rows)+len(b.order)+len(b.announced)+len(b.purges)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.purges)+len(b.lost)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
 }
 
 // rowOf reads what of a payload is stored.

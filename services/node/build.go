@@ -61,6 +61,9 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if sh.links, err = token.NewLinks(sh.keys, n.linkBase, nil); err != nil {
+		return err
+	}
 	n.rest = rest.New(config, rest.Deps{Authenticator: door, Signer: signer, Verifier: signer, Limiter: sh.limiter, Log: n.log})
 
 	// The roster moves before everybody who relies on it.
@@ -86,7 +89,13 @@ func (n *Node) build(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		service := messaging.New(messaging.Config{Lease: s.WriterLease}, messaging.Deps{Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Pool: pool})
+		store, err := n.openFiles()
+		if err != nil {
+			return err
+		}
+		service := messaging.New(messaging.Config{Lease: s.WriterLease, FileBytes: s.FilesQuota, UserFileBytes: s.FilesUserQuota}, messaging.Deps{
+			Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Pool: pool, Files: store, IDs: postgres.NewIDs(pool), Links: sh.links,
+		})
 		from = service.Checkpoint
 		n.houses.Add("tail", sh.tail)
 		n.houses.Add("reads", sh.reads)
@@ -126,6 +135,10 @@ func (n *Node) listener() (rest.Config, error) {
 	if err != nil {
 		return rest.Config{}, err
 	}
+	spool, err := n.spoolDir()
+	if err != nil {
+		return rest.Config{}, err
+	}
 	proxies, err := prefixes(s.TrustedProxies)
 	if err != nil {
 		return rest.Config{}, err
@@ -137,7 +150,8 @@ func (n *Node) listener() (rest.Config, error) {
 	return rest.Config{
 		Addr: s.Addr, Internal: !s.Runs(Gateway), Proxies: proxies, Exempt: exempt, Origins: s.Origins, TLS: s.tls(filepath.Join(dir, "acme")),
 		ReadTimeout: s.ReadTimeout, ConnectionsPerAddrMax: s.LimitConnections,
-		Limits: rest.Limits{UserPerSecond: s.LimitUser, AddrMax: s.LimitAddress, InvalidMax: s.LimitInvalid},
+		Uploads: rest.Uploads{Dir: spool, FileBytesMax: s.FileBytes, FormBytesMax: s.FormBytes},
+		Limits:  rest.Limits{UserPerSecond: s.LimitUser, AddrMax: s.LimitAddress, InvalidMax: s.LimitInvalid},
 	}, nil
 }
 
@@ -219,7 +233,7 @@ func (n *Node) buildGateway(door *identity.Door, name string) {
 		HeartbeatInterval: s.HeartbeatInterval, IdentifyTimeout: s.IdentifyTimeout, WriteTimeout: s.SlowTimeout,
 	}
 	service := gateway.New(gateway.Config{PublicURL: s.PublicURL, TLS: s.tls("") != nil, StartsAtOnce: s.LimitStarts, Session: sessions}, gateway.Deps{
-		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Door: door, Limiter: sh.limiter,
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Door: door, Limiter: sh.limiter, Links: sh.links,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: name}),
 		Resume:   resume.New(sh.volatile, resume.Config{Gateway: name, Window: s.ResumeWindow}),
 	})

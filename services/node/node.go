@@ -65,6 +65,7 @@ type shared struct {
 	reads    *reads.Reads // nil where neither messaging nor the gateway runs
 	outbox   *roster.Outbox
 	keys     token.Keys
+	links    *token.Links
 	limiter  *limit.Limiter // nil: nothing is limited
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/conf"
+	"github.com/xcord/xcord/engine/files"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/services/auth"
@@ -64,6 +65,16 @@ type Settings struct {
 	LimitConnections int           `help:"Open connections, and gateway sockets, of one address. Default: 4096."`
 	LimitExempt      []string      `help:"Networks that limits by address do not count. Default: loopback; none for no network."`
 	ReadTimeout      time.Duration `help:"How long a client may take to send one request. Default: 5s."`
+
+	FilesDir       string      `help:"Where attachments are kept, and with -files-s3 only while they arrive. Default: <data>/files."`
+	FilesS3        string      `name:"files-s3" help:"Keep attachments in S3-compatible storage: https://host[:port]/bucket[/prefix]. Needed when messaging runs in several processes."`
+	FilesS3Region  string      `name:"files-s3-region" help:"The region of the bucket. Default: us-east-1."`
+	FilesS3Key     conf.Secret `name:"files-s3-key" help:"The access key."`
+	FilesS3Secret  conf.Secret `name:"files-s3-secret" help:"The secret access key."`
+	FileBytes      int64       `help:"The largest attachment. Default: 10485760."`
+	FormBytes      int64       `help:"All attachments of one message together, as they are sent. Default: 26214400."`
+	FilesQuota     int64       `help:"How many bytes all attachments may have. Default: 21474836480."`
+	FilesUserQuota int64       `help:"How many bytes the attachments of one user may have. Default: 2147483648."`
 
 	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
 	Registration   string        `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
@@ -127,10 +138,41 @@ func (s *Settings) Validate() error {
 	if s.BusRetainBytes != 0 && s.BusRetainBytes < retainBytesMin {
 		errs = append(errs, fmt.Errorf("bus-retain-bytes %d: want at least %d", s.BusRetainBytes, retainBytesMin))
 	}
+	errs = append(errs, s.validateFiles()...)
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {
 		errs = append(errs, errors.New("durability D3 needs replicas, which the managed Redis does not have: set XCORD_REDIS_URL"))
 	}
 	return errors.Join(errs...)
+}
+
+// validateFiles names the mistakes in where attachments are.
+func (s *Settings) validateFiles() (errs []error) {
+	if s.FilesS3 != "" {
+		if err := s.s3().Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("files-s3, files-s3-key, files-s3-secret: %w", err))
+		}
+	}
+	for name, n := range map[string]int64{
+		"file-bytes": s.FileBytes, "form-bytes": s.FormBytes, "files-quota": s.FilesQuota, "files-user-quota": s.FilesUserQuota,
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative", name))
+		}
+	}
+	return errs
+}
+
+func (s *Settings) s3() files.S3Config {
+	return files.S3Config{URL: s.FilesS3, Region: s.FilesS3Region, Key: s.FilesS3Key.Reveal(), Secret: s.FilesS3Secret.Reveal()}
+}
+
+// filesDir is where files are, or arrive.
+func (s *Settings) filesDir() (string, error) {
+	if s.FilesDir != "" {
+		return filepath.Abs(s.FilesDir)
+	}
+	dir, err := s.dataDir()
+	return filepath.Join(dir, "files"), err
 }
 
 // validateListener names the mistakes in who may come and how often.
