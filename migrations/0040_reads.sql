@@ -28,10 +28,10 @@ create table mentions (
 
 create index mentions_message on mentions (message_id);
 
--- The latest message that there ever was in a channel of a guild, deleted or not.
+-- The latest message that there ever was in a channel, deleted or not.
 create table channel_heads (
     channel_id bigint primary key,
-    guild_id   bigint not null,
+    guild_id   bigint not null, -- 0 in direct channels
     message_id bigint not null
 );
 
@@ -39,7 +39,7 @@ create index channel_heads_guild on channel_heads (guild_id);
 
 -- What is there already: only the heads can be known of it. What was sent before counts as no mention.
 insert into channel_heads (channel_id, guild_id, message_id)
-select channel_id, max(guild_id), max(id) from messages where guild_id <> 0 group by channel_id;
+select channel_id, max(guild_id), max(id) from messages group by channel_id;
 
 -- How a user wants to hear of a guild, as the API shows it. place is where it was set in the log, as an id.
 create table guild_settings (

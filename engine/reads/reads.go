@@ -242,7 +242,7 @@ func (r *Reads) Lasts(ctx context.Context, guilds []id.ID) (map[id.ID]id.ID, err
 	return heads, err
 }
 
-var errBehind = errors.New("Postgres is too far behind the log")
+var errBehind = errors.New("the rows are too far behind the log")
 
 // Receipts are the users behind after who have read a message, by rising id, at most limit. It answers 503 when Postgres does not, or is too
 // far behind.

@@ -14,10 +14,10 @@ type Ack struct {
 	ChannelID id.ID `json:"channel_id"`
 	MessageID id.ID `json:"message_id"`
 	Manual    bool  `json:"manual,omitempty"`
-	// GuildID says that those who see the channel are told, too, and in which guild it is; of a direct channel To says whom. Both are absent
-	// where nobody is told.
-	GuildID id.ID   `json:"guild_id,omitempty"`
-	To      []id.ID `json:"to,omitempty"`
+	// GuildID says that those who see the channel are told, too, and in which guild it is; absent where nobody is told.
+	GuildID id.ID `json:"guild_id,omitempty"`
+	// To are the others in a direct channel, who are told.
+	To []id.ID `json:"to,omitempty"`
 }
 
 // MessageReadPayload is the body of MESSAGE_READ: the acks of many users, each of which is for its own user's sessions.

@@ -47,6 +47,10 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return expandReaction(e)
+	case wire.PinsUpdated:
+		return expandPins(e)
 	case wire.DirectChanged:
 		p, err := payload[wire.DirectChangedPayload](e)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -30,10 +29,7 @@ func (s *Service) addOwn(ctx context.Context, ready *wire.Ready, at arrival) {
 			guilds = append(guilds, reads.Guild{ID: see.guild.ID, Joined: see.member.JoinedAt, Roles: see.member.Roles})
 		}
 		var err error
-		sees := func(channel id.ID) bool {
-			return at.sees(channel) || slices.ContainsFunc(ready.PrivateChannels, func(c wire.PrivateChannel) bool { return c.ID == channel })
-		}
-		if own, err = s.deps.Reads.Own(ctx, at.view.User, guilds, sees, at.pos); err != nil {
+		if own, err = s.deps.Reads.Own(ctx, at.view.User, guilds, at.seesWith(ready.PrivateChannels), at.pos); err != nil {
 			readErrors.Inc()
 			slog.Warn("a session begins without read states", "user", at.view.User.String(), "err", err)
 		}
@@ -41,14 +37,20 @@ func (s *Service) addOwn(ctx context.Context, ready *wire.Ready, at arrival) {
 	ready.ReadState, ready.UserGuildSettings = &own.States, &own.Settings
 }
 
-// sees says whether a channel of a guild is in the view.
-func (a arrival) sees(channel id.ID) bool {
-	for _, class := range a.view.Guilds {
-		if class.Sees(channel) {
-			return true
-		}
+// seesWith says whether a channel is in the view, or among direct ones.
+func (a arrival) seesWith(directs []wire.PrivateChannel) func(channel id.ID) bool {
+	direct := make(map[id.ID]bool, len(directs))
+	for _, c := range directs {
+		direct[c.ID] = true
 	}
-	return false
+	return func(channel id.ID) bool {
+		for _, class := range a.view.Guilds {
+			if class.Sees(channel) {
+				return true
+			}
+		}
+		return direct[channel]
+	}
 }
 
 // lasts are the last messages of the channels of guilds, as far as they can be read.
@@ -116,18 +118,12 @@ func (r *receipts) late() (events []*hub.Event) {
 	return events
 }
 
-func readEvents(a wire.Ack) (events []*hub.Event) {
-	to := slices.DeleteFunc(slices.Clone(a.To), func(u id.ID) bool { return u == a.UserID })
-	if a.GuildID != 0 {
-		to = []id.ID{0} // whoever else sees the channel
+func readEvents(a wire.Ack) []*hub.Event {
+	ev := hub.Event{
+		Name: "MESSAGE_READ", Intents: wire.IntentMessageRead, Guild: a.GuildID, Channel: a.ChannelID, Except: a.UserID,
+		Body: encode(wire.MessageRead{ChannelID: a.ChannelID, UserID: a.UserID, MessageID: a.MessageID}),
 	}
-	body := encode(wire.MessageRead{ChannelID: a.ChannelID, UserID: a.UserID, MessageID: a.MessageID})
-	for _, user := range to {
-		events = append(events, &hub.Event{
-			Name: "MESSAGE_READ", Intents: wire.IntentMessageRead, Guild: a.GuildID, Channel: a.ChannelID, User: user, Except: a.UserID, Body: body,
-		})
-	}
-	return events
+	return address(ev.Intents, a.To, &ev)
 }
 
 // tellReads tells those who see a channel who has read it.

@@ -234,7 +234,7 @@ func TestReads_OfDirectChannelsAreForWhoIsInThem(t *testing.T) {
 	for _, u := range []id.ID{alice, bob, owner} {
 		sockets[u], _ = b.identify(u, wire.IntentsAll&^wire.IntentGuildPresences)
 	}
-	b.acks(wire.Ack{UserID: bob, ChannelID: dm, MessageID: 7, To: []id.ID{alice, bob}})
+	b.acks(wire.Ack{UserID: bob, ChannelID: dm, MessageID: 7, To: []id.ID{alice}})
 	var got wire.MessageRead
 	sockets[alice].dispatch("MESSAGE_READ").into(t, &got)
 	if diff := cmp.Diff(wire.MessageRead{ChannelID: dm, UserID: bob, MessageID: 7}, got); diff != "" {

@@ -142,6 +142,17 @@ func TestDirect_OnlyWhoIsInOneGetsAtIt(t *testing.T) {
 			{"DELETE", path(channel, m.ID), nil},
 			{"POST", path(channel) + "/bulk-delete", wire.BulkDelete{Messages: []id.ID{m.ID, m.ID}}},
 			{"POST", "/channels/" + channel.String() + "/typing", nil},
+			{"PUT", path(channel, m.ID) + "/reactions/%F0%9F%A6%8A/@me", nil},
+			{"DELETE", path(channel, m.ID) + "/reactions/%F0%9F%A6%8A/@me", nil},
+			{"DELETE", path(channel, m.ID) + "/reactions/%F0%9F%A6%8A/" + ownerID.String(), nil},
+			{"DELETE", path(channel, m.ID) + "/reactions/%F0%9F%A6%8A", nil},
+			{"DELETE", path(channel, m.ID) + "/reactions", nil},
+			{"GET", path(channel, m.ID) + "/reactions/%F0%9F%A6%8A", nil},
+			{"GET", path(channel) + "/pins", nil},
+			{"PUT", path(channel) + "/pins/" + m.ID.String(), nil},
+			{"DELETE", path(channel) + "/pins/" + m.ID.String(), nil},
+			{"POST", path(channel, m.ID) + "/ack", "{}"},
+			{"GET", path(channel, m.ID) + "/receipts", nil},
 		} {
 			b.refused(r.method+" "+r.path+" as a stranger", b.do(stranger, r.method, r.path, r.body), 403, 50001)
 			b.refused(r.method+" "+r.path+" as who was in the group", b.do(outsiderID, r.method, r.path, r.body), 403, 50001)
@@ -150,6 +161,35 @@ func TestDirect_OnlyWhoIsInOneGetsAtIt(t *testing.T) {
 			t.Errorf("who is in it: %d %s", a.status, a.body)
 		}
 	}
+}
+
+func TestDirect_HasReactionsAndPins(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.directs()
+	m := b.postTo(ownerID, dmID, "mine")
+	fox := path(dmID, m.ID) + "/reactions/%F0%9F%A6%8A"
+	f := func(status int, user id.ID, method, url string) {
+		t.Helper()
+		if a := b.do(user, method, url, nil); a.status != status {
+			t.Errorf("%s %s: %d %s", method, url, a.status, a.body)
+		}
+		if to := b.last(dmID).To; !slices.Equal(to, []id.ID{ownerID, memberID}) {
+			t.Errorf("%s %s is told %v", method, url, to)
+		}
+	}
+	f(204, memberID, "PUT", fox+"/@me")
+	f(200, ownerID, "GET", fox)
+	f(204, memberID, "DELETE", fox+"/@me")
+	f(204, memberID, "PUT", fox+"/@me")
+	b.refused("another's reaction", b.do(ownerID, "DELETE", fox+"/"+memberID.String(), nil), 403, 50003)
+	b.refused("all reactions", b.do(ownerID, "DELETE", path(dmID, m.ID)+"/reactions", nil), 403, 50003)
+	f(204, memberID, "PUT", path(dmID)+"/pins/"+m.ID.String())
+	f(200, ownerID, "GET", path(dmID)+"/pins")
+	if last := b.messages(ownerID, dmID)[0]; last.Type != wire.MessagePinned || last.Author.ID != memberID {
+		t.Errorf("what says the pin? %+v", last)
+	}
+	f(204, ownerID, "DELETE", path(dmID)+"/pins/"+m.ID.String())
 }
 
 // TestDirect_WhoHasLeftWritesNoMore: what was judged by the version before does not get into the log.

@@ -87,10 +87,10 @@ func (s *Service) mention(ctx context.Context, grant roster.Grant, body *wire.Me
 	return err
 }
 
-// pings are whom a message counts as a mention for: in a direct channel everybody else in it.
+// pings are whom a message counts as a mention for; in a direct channel, everybody else.
 func pings(grant roster.Grant, author id.ID, body wire.MessageBody) []id.ID {
 	if grant.Direct != nil {
-		return slices.DeleteFunc(slices.Clone(grant.To()), func(u id.ID) bool { return u == author })
+		return grant.Direct.Others(author)
 	}
 	p := append(userIDs(body.Mentions), body.MentionRoles...)
 	if body.MentionEveryone {

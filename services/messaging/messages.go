@@ -51,6 +51,9 @@ func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, 
 	if isEmpty(in.Content, in.Embeds) {
 		return nil, fault.New(fault.EmptyMessage)
 	}
+	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
 	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
@@ -136,11 +139,23 @@ func (s *Service) reference(ctx context.Context, grant roster.Grant, in wire.Ref
 	if err != nil {
 		return nil, err
 	}
-	to := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: users[m.author]}
-	if err := json.Unmarshal(m.body, &to.MessageBody); err != nil {
-		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	to, err := whole(m, users)
+	if err != nil {
+		return nil, err
+	}
+	if !to.Type.Written() {
+		return nil, badReference("REPLIES_CANNOT_REFERENCE_SYSTEM_MESSAGE", "Cannot reply to a system message")
 	}
 	return to, nil
+}
+
+// whole is a message with what is not in its body.
+func whole(m found, authors map[id.ID]wire.User) (*wire.Message, error) {
+	out := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: authors[m.author]}
+	if err := json.Unmarshal(m.body, &out.MessageBody); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return out, nil
 }
 
 func badReference(code, message string) error {
@@ -178,7 +193,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
 		post.NonceTTL = s.config.NonceTTL
 	}
-	if slow := grant.Channel.RateLimitPerUser; slow > 0 && grant.Perms&exempt == 0 {
+	if slow := grant.Channel.RateLimitPerUser; slow > 0 && grant.Perms&exempt == 0 && body.Type.Written() {
 		post.Pause = time.Duration(slow) * time.Second
 	}
 	receipt, err := s.log.Publish(ctx, post)
@@ -222,15 +237,17 @@ func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) 
 	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
-// editMessage changes what the author wrote.
+// editMessage changes what the author wrote. Who manages messages may hide another's embeds.
 func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	if err := wellFormed(in.Embeds.Value, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
-		var err error
+	err := s.judged(c, func() (err error) {
 		reply, err = s.tryEdit(c, in)
 		return err
 	})
-	return reply, gone(err)
+	return reply, err
 }
 
 // gone says in the client's words that the delete marker stands.
@@ -243,7 +260,8 @@ func gone(err error) error {
 
 func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	ctx := c.Context()
-	if err := s.catchUp(ctx); err != nil {
+	asOf, err := s.caughtUp(ctx)
+	if err != nil {
 		return nil, err
 	}
 	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
@@ -255,14 +273,15 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 		return nil, err
 	}
 	if m.author != c.User() {
-		return nil, fault.New(fault.NotYourMessage)
+		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
+			return nil, fault.New(fault.NotYourMessage)
+		}
+		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+			return nil, err
+		}
 	}
 	if grant.Member != nil && grant.Member.TimedOut(s.now()) && !grant.Perms.Has(perm.Administrator) {
 		return nil, fault.New(fault.MissingPermissions) // an edit would be a way to go on talking
-	}
-	author, err := s.roster.User(ctx, c.User())
-	if err != nil {
-		return nil, err
 	}
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
@@ -271,10 +290,14 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	if !body.Type.Written() {
 		return nil, fault.New(fault.SystemMessage)
 	}
+	edited := body.EditedTimestamp
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
 	}
-	return s.publishEdit(ctx, grant, author, m.id, body)
+	if m.author != c.User() {
+		body.EditedTimestamp = edited // what the author wrote is as it was
+	}
+	return s.publishEdit(ctx, grant, c.User(), m, body, asOf)
 }
 
 // change applies a request to a message; null empties.
@@ -314,31 +337,30 @@ func mentions(users []wire.User, user id.ID) bool {
 	return false
 }
 
-func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wire.User, message id.ID, body wire.MessageBody) (rest.Raw, error) {
-	raw, err := encode(body)
+// publishEdit appends what a message is now, and answers with it.
+func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.ID, m found, body wire.MessageBody, asOf bus.Position) (rest.Raw, error) {
+	update, err := s.updateOf(ctx, grant, m, body)
 	if err != nil {
 		return nil, err
 	}
-	authorJSON := roster.UserJSON(author)
-	member, err := memberOf(grant)
+	payload, err := encode(update)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := encode(wire.MessageUpdatedPayload{
-		MessageID: message, Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type,
-		Mentions: userIDs(body.Mentions),
-	})
+	m.body = update.Message
+	r, err := s.renderer(ctx, actor, grant.Channel.ID, []found{m})
 	if err != nil {
 		return nil, err
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
-		Entry: entryOf(wire.MessageUpdated, grant, author.ID, payload), Fence: grant.Version, Changes: []id.ID{message},
+		Entry: entryOf(wire.MessageUpdated, grant, actor, payload), Fence: grant.Version, Changes: []id.ID{m.id},
+		Rewrites: m.id, AsOf: asOf,
 	})
 	if err != nil {
 		return nil, err
 	}
 	postsEdited.Inc()
-	return wire.AppendMessage(nil, message, authorJSON, raw), nil
+	return r.append(nil, m)
 }
 
 // deleteMessage takes a message away: its author may, and who manages messages.
@@ -443,6 +465,15 @@ func idsOf(messages []found) []id.ID {
 	return ids
 }
 
+// setsOf are the sets that a deletion makes untrue.
+func setsOf(channel id.ID, messages []id.ID) []string {
+	keys := []string{pinSet(channel)}
+	for _, m := range messages {
+		keys = append(keys, reactionSet(m))
+	}
+	return keys
+}
+
 // publishDelete deletes messages. notes are for the audit log, which is written by who owns it, from the entry.
 func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, notes []wire.AuditNote, messages ...id.ID) error {
 	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
@@ -454,7 +485,7 @@ func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor i
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageDeleted, grant, actor, payload), Fence: grant.Version,
-		Changes: messages, Deletes: messages,
+		Changes: messages, Deletes: messages, Forgets: setsOf(grant.Channel.ID, messages),
 	})
 	if err != nil {
 		return err

@@ -73,8 +73,12 @@ func (s *Service) ack(ctx context.Context, user, channel, message id.ID) (wire.A
 	}
 	ack := wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
 	few, err := s.audience.isSmall(ctx, grant)
-	if few {
-		ack.GuildID, ack.To = grant.Guild.ID, grant.To()
+	switch {
+	case !few:
+	case grant.Direct != nil:
+		ack.To = grant.Direct.Others(user)
+	default:
+		ack.GuildID = grant.Guild.ID
 	}
 	return ack, err
 }
@@ -157,17 +161,17 @@ const (
 type audience struct {
 	roster *roster.Roster
 	mu     sync.Mutex // guards counts
-	counts *lru.Cache[id.ID, counted]
+	counts *lru.Cache[id.ID, census]
 }
 
-// counted is a channel whose viewers were counted.
-type counted struct {
+// census is how a channel's viewers were counted.
+type census struct {
 	small bool
 	at    time.Time
 }
 
 func newAudience(r *roster.Roster) *audience {
-	counts, err := lru.New[id.ID, counted](countsMax)
+	counts, err := lru.New[id.ID, census](countsMax)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
@@ -203,6 +207,6 @@ func (a *audience) isSmall(ctx context.Context, grant roster.Grant) (bool, error
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.counts.Add(channel, counted{small: n <= viewersMax, at: now})
+	a.counts.Add(channel, census{small: n <= viewersMax, at: now})
 	return n <= viewersMax, nil
 }

@@ -1,8 +1,8 @@
 package messaging
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -589,28 +589,37 @@ func TestAcks_ThatCannotBeStoredAreDeadLetters(t *testing.T) {
 	}
 }
 
-// READY for a user in 100 guilds of 20 channels, who has read all of them and is mentioned in some: what Own and Lasts take of it.
-func BenchmarkReads_OwnOfAUserInAHundredGuilds(b *testing.B) {
+// What READY and its guilds take of a user's reading: in guilds of 20 channels that are all read, with 50 unread mentions each, or none.
+func BenchmarkReads_OwnOfAUser(b *testing.B) {
+	for _, guilds := range []int{5, 100} {
+		for _, mentions := range []int{0, 50} {
+			b.Run(fmt.Sprintf("guilds=%d/mentions=%d", guilds, mentions*guilds), func(b *testing.B) { benchmarkOwn(b, guilds, mentions) })
+		}
+	}
+}
+
+func benchmarkOwn(b *testing.B, count, mentions int) {
 	w := setup(b, Config{})
-	w.exec(`INSERT INTO channel_heads SELECT g * 1000 + c, g, g * 1000 + c FROM generate_series(1, 100) g, generate_series(1, 20) c`)
+	w.exec(`INSERT INTO channel_heads SELECT g * 1000 + c, g, g * 1000 + c FROM generate_series(1, $1) g, generate_series(1, 20) c`, count)
 	w.exec(`INSERT INTO read_states SELECT $1, channel_id, message_id, 1, now() FROM channel_heads`, int64(memberID))
-	w.exec(`INSERT INTO mentions SELECT t, 10000000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7 FROM generate_series(1, 100) t, generate_series(1, 50) m`)
+	w.exec(`INSERT INTO mentions SELECT t, 10000000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7
+		FROM generate_series(1, $1) t, generate_series(1, $2) m`, count, mentions)
+	w.exec(`VACUUM ANALYZE channel_heads, read_states, mentions`)
 	w.start()
 	w.stored()
 	var guilds []reads.Guild
 	var ids []id.ID
-	for g := range id.ID(100) {
+	for g := range id.ID(count) {
 		guilds, ids = append(guilds, reads.Guild{ID: g + 1, Roles: []id.ID{g + 2000, g + 3000}}), append(ids, g+1)
 	}
 	at := bus.Position{Ms: uint64(time.Now().UnixMilli())}
-	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		own, err := w.reads.Own(ctx, memberID, guilds, func(id.ID) bool { return true }, at)
-		if err != nil || len(own.States.Entries) != 2000 {
+		own, err := w.reads.Own(b.Context(), memberID, guilds, func(id.ID) bool { return true }, at)
+		if err != nil || len(own.States.Entries) != 20*count || (own.States.Entries[0].MentionCount > 0) != (mentions > 0) {
 			b.Fatal(len(own.States.Entries), err)
 		}
-		if heads, err := w.reads.Lasts(ctx, ids); err != nil || len(heads) != 2000 {
+		if heads, err := w.reads.Lasts(b.Context(), ids); err != nil || len(heads) != 20*count {
 			b.Fatal(len(heads), err)
 		}
 	}
@@ -722,7 +731,7 @@ func TestReads_OfADirectChannel(t *testing.T) {
 		t.Errorf("the member's message pings %v", sent.Pings)
 	}
 	told := b.ackEntriesOf()
-	if len(told) != 1 || !slices.Equal(told[0][0].To, []id.ID{ownerID, memberID}) {
+	if len(told) != 1 || !slices.Equal(told[0][0].To, []id.ID{ownerID}) {
 		t.Errorf("whom is it told? %+v", told)
 	}
 	for message, readers := range map[id.ID]int{first.ID: 1, second.ID: 0} {

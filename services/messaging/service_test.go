@@ -333,7 +333,7 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if a := b.do(memberID, "DELETE", path(generalID, m.ID), nil); a.status != 204 {
 		t.Fatalf("delete: %d %s", a.status, a.body)
 	}
-	_, err = b.svc.publishEdit(t.Context(), grant, m.Author, m.ID, m.MessageBody)
+	_, err = b.svc.publishEdit(t.Context(), grant, memberID, found{id: m.ID, author: memberID}, m.MessageBody, bus.PositionOf(m.ID))
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}
