@@ -18,9 +18,9 @@ type ReactionCounts struct {
 	Burst  int `json:"burst"`
 }
 
-// Emoji is an emoji in a reaction. There are none with an id; the name is the character itself.
+// Emoji is an emoji in a reaction: without an id its name is the character itself.
 type Emoji struct {
-	ID   Null   `json:"id"`
+	ID   *id.ID `json:"id"`
 	Name string `json:"name"`
 }
 

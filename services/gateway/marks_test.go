@@ -125,3 +125,41 @@ func TestGateway_TellsOfReactionsAndPinsByTheirIntents(t *testing.T) {
 		}
 	}
 }
+
+func TestGateway_TellsOfReactionsAndPinsInADM(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	b.direct(wire.DirectChangedPayload{Direct: dmOf()})
+	b.direct(wire.DirectChangedPayload{Direct: groupOf(alice, bob)})
+	a, _ := b.identified(alice, nil)
+	o, _ := b.identify(owner, wire.IntentsAll)
+	for kind, payload := range map[wire.EventType]any{
+		wire.ReactionAdded: wire.ReactionPayload{MessageID: 7, Emoji: "🦊", UserID: bob, AuthorID: alice},
+		wire.PinsUpdated:   pinning(7, dm, true, 0),
+	} {
+		got, err := b.log.Publish(t.Context(), bus.Post{Entry: bus.Entry{
+			Type: kind, Actor: bob, Channel: dm, To: []id.ID{alice, bob}, Body: encode(payload),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.reach(got.Pos)
+		if kind == wire.PinsUpdated {
+			var pins wire.ChannelPinsUpdate
+			a.dispatch("CHANNEL_PINS_UPDATE").into(t, &pins)
+			a.dispatch("MESSAGE_UPDATE")
+			if pins.ChannelID != dm || pins.GuildID != 0 {
+				t.Errorf("pins: %+v", pins)
+			}
+			continue
+		}
+		var added wire.ReactionAdd
+		a.dispatch("MESSAGE_REACTION_ADD").into(t, &added)
+		if added.UserID != bob || added.ChannelID != dm || added.GuildID != 0 || added.Member != nil {
+			t.Errorf("added: %+v", added)
+		}
+	}
+	b.say(alice, general, "next")
+	o.message() // and nothing before it
+}

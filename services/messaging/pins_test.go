@@ -311,3 +311,36 @@ func TestPins_WaitForADeadCreateAndAreShown(t *testing.T) {
 	}
 	check("of rows")
 }
+
+// In a direct channel everybody may react and pin, and nobody takes away what is another's.
+func TestPins_AndReactionsAreInDirectChannelsToo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.directs()
+	m := b.postTo(ownerID, dmID, "just us").ID
+	reactions := path(dmID, m) + "/reactions/" + url.PathEscape(fox)
+	b.done(memberID, "PUT", reactions+"/@me")
+	b.done(memberID, "PUT", path(dmID)+"/pins/"+m.String())
+	b.refused("another's reaction", b.do(ownerID, "DELETE", reactions+"/"+memberID.String(), nil), 403, 50003)
+	b.refused("all reactions", b.do(ownerID, "DELETE", path(dmID, m)+"/reactions", nil), 403, 50003)
+	b.refused("another's embeds", b.do(memberID, "PATCH", path(dmID, m), `{"flags":4}`), 403, 50003)
+	b.refused("by an outsider", b.do(outsiderID, "PUT", reactions+"/@me", nil), 403, 50001)
+	b.refused("a pin by an outsider", b.do(outsiderID, "PUT", path(dmID)+"/pins/"+m.String(), nil), 403, 50001)
+	b.refused("a pin from elsewhere", b.do(ownerID, "PUT", path(dmID)+"/pins/77", nil), 404, 10008)
+	var page pinPage
+	if err := json.Unmarshal(b.do(ownerID, "GET", path(dmID)+"/pins", nil).body, &page); err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Items) != 1 || len(page.Items[0].Message.Reactions) != 1 || page.Items[0].Message.Content != "just us" {
+		t.Errorf("pins: %+v", page)
+	}
+	for _, e := range b.events(wire.ReactionAdded, wire.PinsUpdated) {
+		if !slices.Equal(e.To, []id.ID{ownerID, memberID}) || e.Guild != 0 {
+			t.Errorf("%s is for %v", e.Type, e.To)
+		}
+	}
+	if e := b.last(dmID); e.Type != wire.MessageSent || e.Actor != memberID {
+		t.Errorf("the pin is not announced, but %s by %s", e.Type, e.Actor)
+	}
+	b.done(ownerID, "DELETE", path(dmID)+"/pins/"+m.String())
+}
