@@ -107,3 +107,12 @@ func TestRead_RefusesWhatItDoesNotKnow(t *testing.T) {
 		}
 	}
 }
+
+func TestWaivers_HaveReasons(t *testing.T) {
+	t.Parallel()
+	for _, w := range waivers {
+		if w.where == "" || w.reason == "" || w.why == "" {
+			t.Errorf("%+v does not say where, what and why", w)
+		}
+	}
+}

@@ -4,15 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"path/filepath"
 
 	"github.com/bwmarrin/discordgo"
 
@@ -36,6 +36,7 @@ type library struct {
 	mu    sync.Mutex // guards what follows
 	asked []string   // method and shape of each request
 	heard map[string]any
+	told  []string // what was heard, as JSON behind its name
 }
 
 // libraryCall is one method of the library: which endpoint it is for, and whether what comes of it is right. The order is that of the table.
@@ -95,6 +96,7 @@ func newLibrary(t *testing.T, c *court) *library {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.heard[e.Type] = e.Struct
+		l.told = append(l.told, e.Type+" "+string(e.RawData))
 	})
 	c.must(t, l.bot.Open())
 	t.Cleanup(func() { _ = l.bot.Close() }) // twice is fine
@@ -152,6 +154,15 @@ func (l *library) askedFor(endpoint string) bool {
 // comesWith are calls that an endpoint does not answer before there is another one, too.
 var comesWith = map[string]string{
 	"ChannelFileSend": "GET /attachments/{}/{}/{}", "ChannelFileSendWithMessage": "GET /attachments/{}/{}/{}", "GuildMemberTimeout": "GET /guilds/{}/audit-logs",
+}
+
+// wasTold says whether an event of that name came with all of these texts in it. The library's state has it then.
+func (l *library) wasTold(name string, texts ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.told, func(told string) bool {
+		return strings.HasPrefix(told, name+" ") && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(told, text) })
+	})
 }
 
 // outsideOf are the methods that have no endpoint here, by how their names begin, and why.
@@ -333,11 +344,10 @@ var libraryCalls = []libraryCall{
 		return l.bot.ChannelPermissionSet(l.other, l.friend, discordgo.PermissionOverwriteTypeMember, discordgo.PermissionSendMessages, discordgo.PermissionAttachFiles)
 	}},
 	{"UserChannelPermissions", "", func(l *library) error {
-		eventually(l.t, func() error { // it asks its own state, which hears of the change a moment later
-			p, err := l.bot.UserChannelPermissions(l.friend, l.other)
-			return right(err, p&discordgo.PermissionSendMessages != 0 && p&discordgo.PermissionAttachFiles == 0, p)
-		})
-		return nil
+		// It asks its own state, which hears of the change a moment later, and may not be asked meanwhile.
+		eventually(l.t, func() error { return right(nil, l.wasTold("CHANNEL_UPDATE", l.other, l.friend), "no CHANNEL_UPDATE") })
+		p, err := l.bot.UserChannelPermissions(l.friend, l.other)
+		return right(err, p&discordgo.PermissionSendMessages != 0 && p&discordgo.PermissionAttachFiles == 0, p)
 	}},
 	{"ChannelPermissionDelete", "DELETE /channels/{}/permissions/{}", func(l *library) error { return l.bot.ChannelPermissionDelete(l.other, l.friend) }},
 	{"ChannelInviteCreate", "POST /channels/{}/invites", func(l *library) error {

@@ -186,6 +186,7 @@ const calls = [
   ['GuildMemberManager.unban', 'DELETE /guilds/{}/bans/{}', async () => { await s.guild.members.unban(given.guests[3]) }],
   ['GuildBanManager.remove', 'DELETE /guilds/{}/bans/{}', async () => { await s.guild.bans.remove(given.guests[4]) }],
   ['Guild.fetchAuditLogs', 'GET /guilds/{}/audit-logs', async () => { const l = await s.guild.fetchAuditLogs({ type: 20 }); check(l.entries.some(e => e.reason === 'for the log' && e.targetId === given.guests[0]), l.entries) }],
+  ['VoiceStateManager.fetch', 'GET /guilds/{}/voice-states/{}', async () => { const e = await s.guild.voiceStates.fetch(given.friend, { force: true }).catch(error => error); check(e.code === 10065, e) }], // nobody is in voice
   ['GuildEmojiManager.fetch', 'GET /guilds/{}/emojis', async () => { const e = await s.guild.emojis.fetch(); check(e.size === 0, e) }],
   ['GuildScheduledEventManager.fetch', 'GET /guilds/{}/scheduled-events', async () => { const e = await s.guild.scheduledEvents.fetch(); check(e.size === 0, e) }],
   ['GuildChannelManager.fetchActiveThreads', 'GET /guilds/{}/threads/active', async () => { const t = await s.guild.channels.fetchActiveThreads(); check(t.threads.size === 0, t) }],
