@@ -200,21 +200,3 @@ func (s store) receipts(ctx context.Context, channel, message, after id.ID, limi
 	}
 	return found, mark, nil
 }
-
-const selectDirectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = 0`
-
-// Source reads the latest message of each direct channel, for the read model of the roster.
-func Source(ctx context.Context, tx pgx.Tx, each func(bus.Entry) error) error {
-	got, err := tx.Query(ctx, selectDirectHeads)
-	if err != nil {
-		return fmt.Errorf("read the latest messages: %w", err)
-	}
-	var channel, message int64
-	_, err = pgx.ForEachRow(got, []any{&channel, &message}, func() error {
-		return each(bus.Entry{Type: wire.MessageSent, Channel: id.ID(channel), Pos: bus.PositionOf(id.ID(message))})
-	})
-	if err != nil {
-		return fmt.Errorf("read the latest messages: %w", err)
-	}
-	return nil
-}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -254,7 +253,7 @@ func TestSource_KnowsTheLatestMessages(t *testing.T) {
 		return found
 	}
 	if found := look(); len(found) != 2 || found[0].Last != two.ID {
-		t.Errorf("before: %+v", found)
+		t.Errorf("before: %d, %+v", len(found), *found[0])
 	}
 	b.svc.Stop()
 	state, err := b.log.Check(t.Context())
@@ -266,11 +265,11 @@ func TestSource_KnowsTheLatestMessages(t *testing.T) {
 		body, err := encode(p)
 		return errors.Join(err, each(bus.Entry{Type: wire.DirectChanged, Channel: dmID, Version: 1, Body: body}))
 	}
-	err = roster.Rebuild(t.Context(), b.log, b.pool, roster.Rebuilding{Epoch: state.Epoch, Least: state.Last.Ms + 1}, []roster.Source{rows, reads.Source})
+	err = roster.Rebuild(t.Context(), b.log, b.pool, roster.Rebuilding{Epoch: state.Epoch, Least: state.Last.Ms + 1}, []roster.Source{rows, Source})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if found := look(); len(found) != 1 || found[0].Last != two.ID {
-		t.Errorf("after: %+v", found)
+		t.Errorf("after: %+v, want %s", *found[0], two.ID)
 	}
 }
