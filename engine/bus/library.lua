@@ -124,8 +124,8 @@ local function choices(keys, args, i)
   return out
 end
 
--- publish is the hot path: nonce, fence, pause, existence, order of rewrites, set, append, in this order and in one step. Of a direct
--- channel, whose hash is the fence, it keeps the latest message.
+-- publish is the hot path: nonce, fence, pause, existence, order of rewrites, set, append, in this order and in one step. Of a direct channel,
+-- whose hash is the fence, it keeps the latest message.
 -- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), keys of the choices
 -- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, number of field arguments, fields...,
 -- and then choices, each its name, the number of its key and its arguments:

@@ -237,6 +237,14 @@ func (c *Client) Members(ctx context.Context, guild id.ID, in wire.ListMembers) 
 	return get[[]wire.Member](ctx, c, q.on(at("/guilds/%d/members", guild)))
 }
 
+// SearchMembers are members whose names begin with a text.
+func (c *Client) SearchMembers(ctx context.Context, guild id.ID, in wire.SearchMembers) ([]wire.Member, error) {
+	var q query
+	q.set("query", in.Query)
+	q.int("limit", in.Limit)
+	return get[[]wire.Member](ctx, c, q.on(at("/guilds/%d/members/search", guild)))
+}
+
 // Member is a member of a guild.
 func (c *Client) Member(ctx context.Context, guild, user id.ID) (wire.Member, error) {
 	return get[wire.Member](ctx, c, at("/guilds/%d/members/%d", guild, user))
@@ -257,9 +265,23 @@ func (c *Client) Kick(ctx context.Context, guild, user id.ID, reason string) err
 	return c.do(ctx, call{method: http.MethodDelete, path: at("/guilds/%d/members/%d", guild, user), reason: reason}, nil)
 }
 
-// Ban keeps a user out of a guild, member or not; reason is kept with the ban.
-func (c *Client) Ban(ctx context.Context, guild, user id.ID, reason string) error {
-	return c.do(ctx, call{method: http.MethodPut, path: at("/guilds/%d/bans/%d", guild, user), reason: reason}, nil)
+// Ban keeps a user out of a guild, member or not, and deletes what they wrote lately; reason is kept with the ban.
+func (c *Client) Ban(ctx context.Context, guild, user id.ID, in wire.BanUser, reason string) error {
+	return c.do(ctx, call{method: http.MethodPut, path: at("/guilds/%d/bans/%d", guild, user), in: in, reason: reason}, nil)
+}
+
+// AuditLog is a page of a guild's audit log.
+func (c *Client) AuditLog(ctx context.Context, guild id.ID, in wire.ListAuditLog) (wire.AuditLog, error) {
+	var q query
+	q.id("user_id", in.User)
+	q.id("target_id", in.Target)
+	if action := int(in.Action); action != 0 {
+		q.int("action_type", &action)
+	}
+	q.id("before", in.Before)
+	q.id("after", in.After)
+	q.int("limit", in.Limit)
+	return get[wire.AuditLog](ctx, c, q.on(at("/guilds/%d/audit-logs", guild)))
 }
 
 // Unban lets a banned user join again.
@@ -312,6 +334,11 @@ func (c *Client) Channels(ctx context.Context, guild id.ID) ([]wire.Channel, err
 // CreateChannel makes a channel.
 func (c *Client) CreateChannel(ctx context.Context, guild id.ID, in wire.CreateChannel) (wire.Channel, error) {
 	return post[wire.Channel](ctx, c, at("/guilds/%d/channels", guild), in)
+}
+
+// MoveChannels moves channels of a guild, all or none.
+func (c *Client) MoveChannels(ctx context.Context, guild id.ID, in []wire.MoveChannel) error {
+	return c.do(ctx, call{method: http.MethodPatch, path: at("/guilds/%d/channels", guild), in: in}, nil)
 }
 
 // Channel is a channel.

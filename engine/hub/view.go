@@ -144,7 +144,7 @@ func Visible(e *Event, v *View) bool {
 
 // shows is the part of Visible that is the same for a whole group.
 func shows(e *Event, c *Class, have wire.Intents) bool {
-	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel))
+	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel)) && (e.Beside == 0 || c.Sees(e.Beside))
 }
 
 func wants(e *Event, have wire.Intents) bool { return e.Intents == 0 || e.Intents&have != 0 }

@@ -38,7 +38,7 @@ func (m mark) over(before id.ID) id.ID {
 	return max(before, m.message)
 }
 
-// head is the latest message of a channel of a guild.
+// head is the latest message of a channel. Of a direct channel it is in the read model besides, which is made anew from here.
 type head struct {
 	guild, message id.ID
 	at             bus.Position
@@ -150,9 +150,6 @@ func (f *facts) sent(e bus.Entry) error {
 		}
 		f.pings = append(f.pings, p)
 		f.count++
-	}
-	if e.Guild == 0 {
-		return nil // where a direct channel ends is in the read model
 	}
 	if _, had := f.heads[e.Channel]; !had {
 		f.count++

@@ -115,8 +115,12 @@ func guildOps(e bus.Entry) ([]bus.Op, error) {
 		if err != nil {
 			return nil, err
 		}
+		fields := []string{channelField(p.Channel.ID), mustJSON(p.Channel)}
+		for _, c := range p.Others {
+			fields = append(fields, channelField(c.ID), mustJSON(c))
+		}
 		return []bus.Op{
-			{Command: "HSET", Key: key, Args: []string{channelField(p.Channel.ID), mustJSON(p.Channel)}},
+			{Command: "HSET", Key: key, Args: fields},
 			{Command: "SET", Key: channelKey(p.Channel.ID), Args: []string{e.Guild.String()}},
 		}, nil
 	case wire.ChannelDeleted:

@@ -119,14 +119,17 @@ type ServerUpdatedPayload struct {
 	Guild Guild `json:"guild"`
 }
 
-// ServerDeletedPayload is the body of SERVER_DELETED.
+// ServerDeletedPayload is the body of SERVER_DELETED, with the channels that went with it.
 type ServerDeletedPayload struct {
-	GuildID id.ID `json:"guild_id"`
+	GuildID  id.ID   `json:"guild_id"`
+	Channels []id.ID `json:"channels,omitempty"`
 }
 
 // ChannelChangedPayload is the body of CHANNEL_CREATED and CHANNEL_UPDATED.
 type ChannelChangedPayload struct {
 	Channel Channel `json:"channel"`
+	// Others are channels of CHANNEL_UPDATED that change in the same step: moved together, or in step with their category.
+	Others []Channel `json:"others,omitempty"`
 }
 
 // ChannelDeletedPayload is the body of CHANNEL_DELETED.
@@ -162,11 +165,14 @@ const (
 type MemberRemovedPayload struct {
 	User  User   `json:"user"`
 	Cause string `json:"cause"`
+	// PurgeSince is from where on what a banned user wrote is to be deleted, up to here; 0 is nothing.
+	PurgeSince id.ID `json:"purge_since,omitempty"`
 }
 
 // BanChangedPayload is the body of BAN_ADDED and BAN_REMOVED.
 type BanChangedPayload struct {
-	User User `json:"user"`
+	User       User  `json:"user"`
+	PurgeSince id.ID `json:"purge_since,omitempty"` // as in MemberRemovedPayload
 }
 
 // InviteChangedPayload is the body of INVITE_CREATED.

@@ -140,11 +140,9 @@ type MyGuild struct {
 	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
-// CreateGuild is the body of POST /guilds. The id of the system channel is the client's own for one of the channels in the body; without
-// one it is the first text channel.
+// CreateGuild is the body of POST /guilds.
 type CreateGuild struct {
 	Name               string           `json:"name" validate:"required,min=2,max=100,nonul"`
-	SystemChannelID    id.ID            `json:"system_channel_id,omitempty"`
 	SystemChannelFlags int              `json:"system_channel_flags,omitempty" validate:"min=0,max=2147483647"`
 	Icon               Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
 }

@@ -56,7 +56,7 @@ func newCourt(t *testing.T) *court {
 	}
 	owner.invite(t, c.channel, c.as["ex-member"], c.as["banned"], c.as["member"], c.as["denied"], c.as["moderator"], c.as["administrator"])
 	c.must(t, c.as["ex-member"].LeaveGuild(t.Context(), c.guild))
-	c.must(t, owner.Ban(t.Context(), c.guild, c.as["banned"].id, "for the test"))
+	c.must(t, owner.Ban(t.Context(), c.guild, c.as["banned"].id, wire.BanUser{}, "for the test"))
 	c.low = c.role(t, "low", 0)
 	denied := c.role(t, "denied", 0, "denied")
 	moderators := c.role(t, "moderators", moderation, "moderator")
@@ -178,7 +178,7 @@ func (c *court) lay(t *testing.T) {
 		},
 		"new-ban": func(t *testing.T) string {
 			bot := c.bot(t)
-			c.must(t, owner.Ban(t.Context(), c.guild, bot, ""))
+			c.must(t, owner.Ban(t.Context(), c.guild, bot, wire.BanUser{}, ""))
 			return bot.String()
 		},
 	}

@@ -163,6 +163,7 @@ func (c *court) deeds() map[string]deed {
 			c.must(t, owner.DeleteMessage(t.Context(), channel, m))
 			return m.String()
 		})
+		c.markDeeds(on, place, channel, func(t *testing.T) string { return owner.say(t, channel, secret+"marked").ID.String() })
 		on("MESSAGE_DELETE_BULK", place, func(t *testing.T) string {
 			one, two := owner.say(t, channel, secret+"gone").ID, owner.say(t, channel, secret+"gone").ID
 			c.must(t, owner.DeleteMessages(t.Context(), channel, []id.ID{one, two}))
@@ -170,6 +171,30 @@ func (c *court) deeds() map[string]deed {
 		})
 	}
 	return out
+}
+
+// markDeeds are of reactions and pins, each under a message of its own.
+func (c *court) markDeeds(on func(event, place string, do deed), place string, channel id.ID, message func(*testing.T) string) {
+	send := func(t *testing.T, method, path string) {
+		c.must(t, c.as["owner"].Do(t.Context(), method, "/channels/"+channel.String()+path, nil, nil))
+	}
+	on("MESSAGE_REACTION_ADD", place, func(t *testing.T) string {
+		m := message(t)
+		send(t, "PUT", "/messages/"+m+"/reactions/"+c.names["emoji"]+"/@me")
+		return m
+	})
+	for event, rest := range map[string]string{"REMOVE": "/" + c.names["emoji"] + "/@me", "REMOVE_EMOJI": "/" + c.names["emoji"], "REMOVE_ALL": ""} {
+		on("MESSAGE_REACTION_"+event, place, func(t *testing.T) string {
+			m := message(t)
+			send(t, "PUT", "/messages/"+m+"/reactions/"+c.names["emoji"]+"/@me")
+			send(t, "DELETE", "/messages/"+m+"/reactions"+rest)
+			return m
+		})
+	}
+	on("CHANNEL_PINS_UPDATE", place, func(t *testing.T) string {
+		send(t, "PUT", "/messages/pins/"+message(t))
+		return channel.String()
+	})
 }
 
 // guildDeeds are of guilds and roles.

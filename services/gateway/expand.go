@@ -38,7 +38,7 @@ func expandAudit(e bus.Entry) ([]*hub.Event, error) {
 	events := make([]*hub.Event, len(notes))
 	for i, n := range notes {
 		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
-		events[i].Channel = e.Guild
+		events[i].Channel, events[i].Beside = e.Guild, n.Channel()
 	}
 	return events, nil
 }
@@ -47,16 +47,16 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return expandReaction(e)
+	case wire.PinsUpdated:
+		return expandPins(e)
 	case wire.DirectChanged:
 		p, err := payload[wire.DirectChangedPayload](e)
 		if err != nil {
 			return nil, err
 		}
 		return expandDirect(p), nil
-	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
-		return expandReaction(e)
-	case wire.PinsUpdated:
-		return expandPins(e)
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
@@ -83,9 +83,13 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: p.Channel})
-		ev.Channel = p.Channel.ID
-		return []*hub.Event{ev}, nil
+		var events []*hub.Event
+		for _, c := range append([]wire.Channel{p.Channel}, p.Others...) {
+			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: c})
+			ev.Channel = c.ID
+			events = append(events, ev)
+		}
+		return events, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
 		return expandRole(e)
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:

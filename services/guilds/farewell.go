@@ -30,8 +30,9 @@ const (
 	farewellTimeout = 10 * time.Second
 )
 
-// HandleEntries notices deleted accounts. Subscribe it to the process's tail.
+// HandleEntries notices deleted accounts, and what the audit log is told by the hot path. Subscribe it to the process's tail.
 func (s *Service) HandleEntries(_ context.Context, entries []bus.Entry) error {
+	s.scribe.follow(entries)
 	for _, e := range entries {
 		if e.Type != wire.UserDeleted {
 			continue
@@ -139,7 +140,7 @@ func (s *Service) departFrom(ctx context.Context, guild, user id.ID) error {
 		case w.actor == nil:
 			return event{}, nil
 		case w.guild.Owner(user):
-			return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+			return w.end(ctx)
 		}
 		departedTotal.Inc()
 		return w.remove(ctx, faces[user], wire.CauseLeft)

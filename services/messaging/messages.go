@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -272,12 +273,15 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 		return nil, err
 	}
 	if m.author != c.User() {
-		if in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
+		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
 			return nil, fault.New(fault.NotYourMessage)
 		}
 		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
 			return nil, err
 		}
+	}
+	if grant.Member != nil && grant.Member.TimedOut(s.now()) && !grant.Perms.Has(perm.Administrator) {
+		return nil, fault.New(fault.MissingPermissions) // an edit would be a way to go on talking
 	}
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
@@ -385,13 +389,16 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if !kind.Deletable() {
 		return fault.New(fault.SystemMessage)
 	}
-	if m.author != c.User() {
-		// Asked again with the permission, so that a refusal is never given from a cache.
-		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
-			return err
-		}
+	if m.author == c.User() {
+		return s.publishDelete(ctx, grant, c.User(), nil, m.id)
 	}
-	return s.publishDelete(ctx, grant, c.User(), m.id)
+	// Asked again with the permission, so that a refusal is never given from a cache.
+	if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+		return err
+	}
+	note := wire.AuditNote{Action: wire.AuditMessageDelete, Actor: c.User(), Target: m.author, Reason: c.Reason(),
+		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "count": "1"}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, m.id)
 }
 
 // kindOf is what kind of message one is.
@@ -443,7 +450,9 @@ func (s *Service) tryDeletes(c *rest.Call, messages []id.ID) error {
 	if err != nil || len(there) == 0 {
 		return err
 	}
-	return s.publishDelete(ctx, grant, c.User(), idsOf(there)...)
+	note := wire.AuditNote{Action: wire.AuditMessageBulkDelete, Actor: c.User(), Target: grant.Channel.ID, Reason: c.Reason(),
+		Options: map[string]string{"count": strconv.Itoa(len(there))}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, idsOf(there)...)
 }
 
 // idsOf are the ids of messages, the oldest first.
@@ -465,9 +474,13 @@ func setsOf(channel id.ID, messages []id.ID) []string {
 	return keys
 }
 
-func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, messages ...id.ID) error {
+// publishDelete deletes messages. notes are for the audit log, which is written by who owns it, from the entry.
+func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, notes []wire.AuditNote, messages ...id.ID) error {
 	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
 	if err != nil {
+		return err
+	}
+	if payload, err = wire.WithAudit(payload, notes); err != nil {
 		return err
 	}
 	_, err = s.log.Publish(ctx, bus.Post{

@@ -125,7 +125,7 @@ func TestReactions_AreCountedForEachReader(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		for reader, mine := range map[id.ID]bool{memberID: false, ownerID: true} {
-			want := []wire.Reaction{counted(fox, 2, true), counted(heart, 1, mine)}
+			want := []wire.Reaction{tallied(fox, 2, true), tallied(heart, 1, mine)}
 			if diff := cmp.Diff(want, b.reactions(reader, m)); diff != "" {
 				t.Errorf("%s, for %s: %s", when, reader, diff)
 			}
@@ -150,19 +150,19 @@ func TestReactions_AreCountedForEachReader(t *testing.T) {
 	check("of rows")
 
 	b.unreact(memberID, m, fox)
-	if diff := cmp.Diff([]wire.Reaction{counted(heart, 1, false), counted(fox, 1, false)}, b.reactions(memberID, m)); diff != "" {
+	if diff := cmp.Diff([]wire.Reaction{tallied(heart, 1, false), tallied(fox, 1, false)}, b.reactions(memberID, m)); diff != "" {
 		t.Errorf("after one was taken away: %s", diff)
 	}
 	b.done(ownerID, "DELETE", reactionPath(m, fox, ownerID.String()))
 	b.react(memberID, m, fox)
 	b.done(ownerID, "DELETE", reactionPath(m, fox, memberID.String()))
-	if diff := cmp.Diff([]wire.Reaction{counted(heart, 1, true)}, b.reactions(ownerID, m)); diff != "" {
+	if diff := cmp.Diff([]wire.Reaction{tallied(heart, 1, true)}, b.reactions(ownerID, m)); diff != "" {
 		t.Errorf("after others' were taken away: %s", diff)
 	}
 	b.react(memberID, m, fox)
 	b.done(ownerID, "DELETE", reactionPath(m, heart))
 	b.done(ownerID, "DELETE", reactionPath(m, heart))
-	if diff := cmp.Diff([]wire.Reaction{counted(fox, 1, false)}, b.reactions(ownerID, m)); diff != "" {
+	if diff := cmp.Diff([]wire.Reaction{tallied(fox, 1, false)}, b.reactions(ownerID, m)); diff != "" {
 		t.Errorf("after an emoji was taken away: %s", diff)
 	}
 	b.done(ownerID, "DELETE", path(generalID, m)+"/reactions")
@@ -350,7 +350,7 @@ func TestReactions_AreAsInAMap(t *testing.T) {
 func expected(model map[reactor]bool, reader id.ID) map[string]wire.Reaction {
 	out := map[string]wire.Reaction{}
 	for by := range model {
-		out[by.emoji] = counted(by.emoji, out[by.emoji].Count+1, out[by.emoji].Me || by.user == reader)
+		out[by.emoji] = tallied(by.emoji, out[by.emoji].Count+1, out[by.emoji].Me || by.user == reader)
 	}
 	return out
 }
@@ -423,7 +423,7 @@ func TestReactions_WaitForADeadCreateAndAreShown(t *testing.T) {
 	b.unreact(ownerID, m, heart)
 	check := func(when string) {
 		t.Helper()
-		if diff := cmp.Diff([]wire.Reaction{counted(fox, 2, true)}, b.reactions(memberID, m)); diff != "" {
+		if diff := cmp.Diff([]wire.Reaction{tallied(fox, 2, true)}, b.reactions(memberID, m)); diff != "" {
 			t.Errorf("%s: %s", when, diff)
 		}
 	}

@@ -149,7 +149,7 @@ func New(config Config, deps Deps) *Service {
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 		hear: make(chan struct{}, 1),
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear, purges: make(chan struct{}, 1)}
 	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
@@ -195,6 +195,7 @@ func (s *Service) Start(ctx context.Context) error {
 		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
 		s.loops.Go("messaging acks", s.acks.run)
+		s.loops.Go("messaging purges", s.purgeLoop)
 		return nil
 	})
 }

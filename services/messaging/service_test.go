@@ -337,7 +337,7 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}
-	if err := b.svc.publishDelete(t.Context(), grant, memberID, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
+	if err := b.svc.publishDelete(t.Context(), grant, memberID, nil, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("delete: got %v", err)
 	}
 }

@@ -232,6 +232,9 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		queue.Queue(deleteReactions, groupName, shard, epoch, ids)
 		queue.Queue(deletePins, groupName, shard, epoch, channels, ids)
 	}
+	if len(b.purges) > 0 {
+		queuePurges(queue, epoch, b.purges)
+	}
 	if c := b.creates(); len(c.id) > 0 {
 		queue.Queue(insert, groupName, shard, epoch,
 			c.channel, c.id, c.guild, c.author, c.kind, c.content, c.body, c.edit).Exec(count(&w.inserted))
@@ -239,12 +242,12 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 	if c := b.edits(); len(c.id) > 0 {
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
 	}
+	b.queueMarks(queue, epoch, &w)
 	if len(b.announced) > 0 {
 		c := columnsOf(b.announced)
 		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)
 	}
 	b.reads.Queue(queue, groupName, shard, epoch)
-	b.queueMarks(queue, epoch, &w)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers
 	if err == nil && fenced {
 		err = bus.ErrFenced

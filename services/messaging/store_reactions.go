@@ -100,7 +100,7 @@ func (s store) reactions(ctx context.Context, quiet, busy []id.ID, reader id.ID)
 			var n int
 			var me bool
 			_, err := pgx.ForEachRow(r, []any{&message, &emoji, &n, &me}, func() error {
-				counts[id.ID(message)] = append(counts[id.ID(message)], counted(emoji, n, me))
+				counts[id.ID(message)] = append(counts[id.ID(message)], tallied(emoji, n, me))
 				return nil
 			})
 			return err

@@ -93,7 +93,7 @@ func (t tally) counts(reader id.ID) []wire.Reaction {
 		if !ok {
 			i = len(out)
 			at[r.emoji] = i
-			out = append(out, counted(r.emoji, 0, false))
+			out = append(out, tallied(r.emoji, 0, false))
 		}
 		out[i].Count++
 		out[i].CountDetails.Normal++
@@ -113,7 +113,7 @@ func (t tally) users(emoji string, after id.ID) (users []id.ID) {
 	return users
 }
 
-func counted(emoji string, n int, me bool) wire.Reaction {
+func tallied(emoji string, n int, me bool) wire.Reaction {
 	return wire.Reaction{Emoji: wire.Emoji{Name: emoji}, Count: n, CountDetails: wire.ReactionCounts{Normal: n}, BurstColors: wire.List[string]{}, Me: me}
 }
 

@@ -39,6 +39,7 @@ type writer struct {
 	lease   time.Duration   // how long who leads may stand still
 	hear    chan<- struct{} // is told when there are system messages to be said
 	held    *lead           // nil: this process does not lead
+	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -86,6 +87,12 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
 	done.count()
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -131,22 +138,17 @@ type batch struct {
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	// announced are the system messages that follow from the entries.
-	announced []announcement
-	reads     *reads.Fold
 
 	reactions map[reactorOf]reaction
 	clears    map[emojiOf]id.ID       // → the latest place
 	pins      map[id.ID]map[id.ID]pin // by channel and message
 
-	first bus.Position // of the entries
-	last  bus.Position
-}
-
-// isEmpty says that there is nothing to store.
-func (b *batch) isEmpty() bool {
-	changes := len(b.rows) + len(b.order) + len(b.announced) + len(b.reactions) + len(b.clears) + len(b.pins)
-	return changes == 0 && b.reads.IsEmpty()
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	reads     *reads.Fold
+	first     bus.Position // of the entries
+	last      bus.Position
+	purges    []purge
 }
 
 // fold works through entries in their order.
@@ -154,8 +156,8 @@ func fold(entries []bus.Entry) (*batch, error) {
 	b := &batch{
 		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
 		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
-		reads:     reads.NewFold(),
 		reactions: map[reactorOf]reaction{}, clears: map[emojiOf]id.ID{}, pins: map[id.ID]map[id.ID]pin{},
+		reads: reads.NewFold(),
 	}
 	if len(entries) > 0 {
 		b.first = entries[0].Pos
@@ -169,12 +171,16 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
-		case wire.MemberJoined, wire.DirectChanged:
-			b.announced = append(b.announced, announcementsOf(e)...)
 		case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
 			err = b.react(e)
 		case wire.PinsUpdated:
 			err = b.pin(e)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
@@ -278,6 +284,11 @@ func (b *batch) pin(e bus.Entry) error {
 	}
 	b.pins[e.Channel][p.message] = p
 	return b.edit(e)
+}
+
+// isEmpty says that there is nothing to store.
+func (b *batch) isEmpty() bool {
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
 }
 
 // rowOf reads what of a payload is stored.
