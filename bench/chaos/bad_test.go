@@ -32,7 +32,7 @@ var badBuilds = []badBuild{
 	},
 	{
 		name: "a nonce is not looked up", file: "engine/bus/library.lua",
-		old:     "  if before then return '=' .. before end\n",
+		old:     "  if earlier then return '=' .. earlier end\n",
 		strikes: []string{"Redis' answers lost", "SIGSTOP Redis"}, rounds: 2,
 	},
 	{

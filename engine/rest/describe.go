@@ -67,7 +67,7 @@ func (sp spec) told(bodyMax int) openapi.Route {
 	switch sp.out {
 	case reflect.TypeFor[None](), reflect.TypeFor[Raw]():
 		r.Out = nil
-	case reflect.TypeFor[File]():
+	case reflect.TypeFor[File](), reflect.TypeFor[Download]():
 		r.Out, r.Media = nil, "*/*"
 	}
 	return r

@@ -85,25 +85,9 @@ func (n *Node) build(ctx context.Context) error {
 		sh.reads = reads.New(pool, sh.tail)
 	}
 	if s.Runs(Messaging) {
-		pool, err := n.openPool(ctx, poolConns)
-		if err != nil {
+		if from, err = n.buildMessaging(ctx); err != nil {
 			return err
 		}
-		store, err := n.openFiles()
-		if err != nil {
-			return err
-		}
-		service := messaging.New(messaging.Config{Lease: s.WriterLease, FileBytes: s.FilesQuota, UserFileBytes: s.FilesUserQuota}, messaging.Deps{
-			Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Pool: pool, Files: store, IDs: postgres.NewIDs(pool), Links: sh.links,
-		})
-		from = service.Checkpoint
-		n.houses.Add("tail", sh.tail)
-		n.houses.Add("reads", sh.reads)
-		n.houses.Add(Messaging, service)
-		rest.Bind(n.rest, messaging.Routes, service)
-		letters := service.DeadLetters()
-		n.admin.Mount("/dlq", letters)
-		n.admin.Mount("/dlq/", letters)
 	} else {
 		n.houses.Add("tail", sh.tail)
 		if sh.reads != nil {
@@ -118,6 +102,30 @@ func (n *Node) build(ctx context.Context) error {
 	}
 	n.houses.Add("rest", n.rest)
 	return nil
+}
+
+// buildMessaging makes the service of messages, which the tail and what it reads stand in front of, and says where the tail must start.
+func (n *Node) buildMessaging(ctx context.Context) (from func(context.Context) (bus.Position, error), err error) {
+	s, sh := n.settings, &n.shared
+	pool, err := n.openPool(ctx, poolConns)
+	if err != nil {
+		return nil, err
+	}
+	store, err := n.openFiles()
+	if err != nil {
+		return nil, err
+	}
+	service := messaging.New(messaging.Config{Lease: s.WriterLease, FileBytes: s.FilesQuota, UserFileBytes: s.FilesUserQuota}, messaging.Deps{
+		Log: sh.bus, Tail: sh.tail, Roster: sh.roster, Reads: sh.reads, Pool: pool, Files: store, IDs: postgres.NewIDs(pool), Links: sh.links,
+	})
+	n.houses.Add("tail", sh.tail)
+	n.houses.Add("reads", sh.reads)
+	n.houses.Add(Messaging, service)
+	rest.Bind(n.rest, messaging.Routes, service)
+	letters := service.DeadLetters()
+	n.admin.Mount("/dlq", letters)
+	n.admin.Mount("/dlq/", letters)
+	return service.Checkpoint, nil
 }
 
 // newLimiter is nil when nothing is to be limited. It is started where requests are counted: with the gateway.
