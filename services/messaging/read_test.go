@@ -275,7 +275,7 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		case 2: // the writer dies, with whatever it has in hand
-			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(leadLock))
+			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(writing.lock))
 		}
 	}
 	b.logged()

@@ -17,6 +17,7 @@ var Routes = rest.Table[*Service]{
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
 	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
 	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
+	rest.GET("/guilds/{guild}/messages/search", (*Service).searchMessages, rest.Answers[wire.SearchResults](), rest.Limit(10, 10*time.Second)),
 	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
 	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.UsersOnly()),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
