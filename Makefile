@@ -27,7 +27,14 @@ build: ## Build bin/xcord
 run: deps build ## Run everything in one process: make run ARGS='-addr 127.0.0.1:9000'
 	./bin/xcord serve $(ARGS)
 
-test: deps ## Run every test with the race detector
+# discord.js as its lock file has it: one test runs it. npm is told to run nothing of what it brings.
+MODULES := services/e2e/discordjs/node_modules/.package-lock.json
+$(MODULES): services/e2e/discordjs/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests need Node.js 18 or newer, with npm" >&2; exit 1; }
+	npm ci --prefix $(<D) --ignore-scripts --no-audit --no-fund --prefer-offline
+	@touch $@
+
+test: deps $(MODULES) ## Run every test with the race detector
 	$(GO) test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory fuzz FUZZ_TIME=2s)
 

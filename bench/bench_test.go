@@ -216,7 +216,7 @@ func (w *world) populate(b *testing.B, ctx context.Context) {
 			check(b, err)
 			continue
 		}
-		guild, err := c.CreateGuild(ctx, "bench")
+		guild, err := c.CreateGuildOf(ctx, wire.CreateGuild{Name: "bench", SystemChannelFlags: wire.SuppressJoins})
 		check(b, err)
 		channel, err := c.CreateChannel(ctx, guild.ID, wire.CreateChannel{Name: "bench"})
 		check(b, err)

@@ -35,7 +35,7 @@ create table channel_heads (
     message_id bigint not null
 );
 
-create index channel_heads_guild on channel_heads (guild_id) where guild_id <> 0;
+create index channel_heads_guild on channel_heads (guild_id);
 
 -- What is there already: only the heads can be known of it. What was sent before counts as no mention.
 insert into channel_heads (channel_id, guild_id, message_id)

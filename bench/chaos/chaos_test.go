@@ -141,11 +141,11 @@ func (x *run) populate() error {
 	}
 	owner := anybody.WithToken(in.Token)
 	x.cfg.Owner = account{ID: in.User.ID, Token: in.Token}
-	guild, err := owner.CreateGuild(ctx, "chaos")
+	guild, err := owner.CreateGuildOf(ctx, wire.CreateGuild{Name: "chaos", SystemChannelFlags: wire.SuppressJoins})
 	if err != nil {
 		return err
 	}
-	flips, err := owner.CreateGuild(ctx, "flips")
+	flips, err := owner.CreateGuildOf(ctx, wire.CreateGuild{Name: "flips", SystemChannelFlags: wire.SuppressJoins})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -21,6 +22,8 @@ type Entry struct {
 	Type wire.EventType
 	// Actor is who caused the event; Guild, Channel and User are its topic. Zero means none.
 	Actor, Guild, Channel, User id.ID
+	// To are the recipients of a direct channel, who get the event and nobody else; none in a guild.
+	To []id.ID
 	// Version is the version of the aggregate (guild or user) that a cold change leads to; 0 for hot entries.
 	Version int64
 	// Trace is the W3C traceparent of the request that caused the event, or "".
@@ -34,12 +37,13 @@ func (e Entry) Time() time.Time { return time.UnixMilli(int64(e.Pos.Ms)) }
 
 // fieldNames is the one order in which entries are written. Redis stores the names once for a whole run of entries with
 // the same names in the same order, so they cost nothing and every entry has all of them.
-var fieldNames = [...]string{"format", "type", "actor", "guild", "channel", "user", "version", "trace", "body"}
+var fieldNames = [...]string{"format", "type", "actor", "guild", "channel", "user", "version", "trace", "body", "to"}
 
 func (e Entry) appendFields(args []string) []string {
 	values := [len(fieldNames)]string{
 		strconv.Itoa(formatVersion), string(e.Type), e.Actor.String(), e.Guild.String(), e.Channel.String(),
 		e.User.String(), strconv.FormatInt(e.Version, 10), e.Trace, rueidis.BinaryString(e.Body),
+		joinIDs(e.To),
 	}
 	for i, name := range fieldNames {
 		args = append(args, name, values[i])
@@ -76,6 +80,8 @@ func decode(raw rueidis.XRangeSlice) (Entry, error) {
 			e.Trace = f.Value
 		case "body":
 			e.Body = []byte(f.Value)
+		case "to":
+			e.To, err = splitIDs(f.Value)
 		}
 		if err != nil {
 			return e, fmt.Errorf("entry %s field %s: %w", raw.ID, f.Field, err)
@@ -88,4 +94,30 @@ func decode(raw rueidis.XRangeSlice) (Entry, error) {
 		return e, fmt.Errorf("entry %s has no type", raw.ID)
 	}
 	return e, nil
+}
+
+// joinIDs and splitIDs are how a list of ids stands in a field.
+func joinIDs(ids []id.ID) string {
+	var b []byte
+	for i, v := range ids {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = v.Append(b)
+	}
+	return string(b)
+}
+
+func splitIDs(s string) (ids []id.ID, err error) {
+	if s == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		i, err := id.Parse(part)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, i)
+	}
+	return ids, nil
 }

@@ -305,7 +305,7 @@ func TestTrim_WaitsForAllGroups(t *testing.T) {
 		t.Errorf("trimmed %d (%v) while a group is missing, want 0", n, err)
 	}
 	mustDo(t, b.client, "XGROUP", "CREATE", streamKey(), "search", "$")
-	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n < 3 {
+	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n == 0 {
 		t.Errorf("trimmed %d (%v)", n, err)
 	}
 }

@@ -13,32 +13,159 @@ local function append(stream, args, first, count)
   return id
 end
 
--- publish is the hot path: nonce, fence, pause, existence, append, in this order and in one step.
--- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), pause key if there is one
--- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, fields...,
--- and with a pause key how long the pause is, in seconds
+-- before orders two ids as the log does.
+local function before(a, b)
+  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
+  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
+  if ams ~= bms then return tonumber(ams) < tonumber(bms) end
+  return tonumber(aseq) < tonumber(bseq)
+end
+
+-- A set that decides is a hash: 'epoch' of the log in which it was loaded, 'kinds', how many there are, per kind 'k <kind>', how many members
+-- it has, and per member 'm <kind> <member>'. While it is being loaded it has nothing but a 'ticket'.
+-- refusal says why a change of a set is not to be published; nil when it is.
+local function refusal(set, epoch, nonce)
+  local key, kind, member = set.key, 'k ' .. set.kind, 'm ' .. set.kind .. ' ' .. set.member
+  if redis.call('HGET', key, 'epoch') ~= (redis.call('GET', epoch) or '') then
+    local ticket = redis.call('HGET', key, 'ticket')
+    if not ticket then
+      ticket = nonce
+      redis.call('DEL', key)
+      redis.call('HSET', key, 'ticket', ticket)
+      redis.call('EXPIRE', key, 30)
+    end
+    return '!load ' .. ticket
+  elseif set.change == 'add' then
+    if redis.call('HEXISTS', key, member) == 1 then return '!same' end
+    if redis.call('HEXISTS', key, kind) == 1 then return nil end
+    if set.most == 0 then return '!new' end
+    if tonumber(redis.call('HGET', key, 'kinds')) >= set.most then return '!full' end
+  elseif set.change == 'remove' then
+    if redis.call('HEXISTS', key, member) == 0 then return '!same' end
+  elseif set.kind ~= '' then
+    if redis.call('HEXISTS', key, kind) == 0 then return '!same' end
+  elseif redis.call('HGET', key, 'kinds') == '0' then
+    return '!same'
+  end
+end
+
+-- put adds a member that is not there, and drop takes one out that is.
+local function put(key, kind, member)
+  redis.call('HSET', key, 'm ' .. kind .. ' ' .. member, '')
+  if redis.call('HINCRBY', key, 'k ' .. kind, 1) == 1 then redis.call('HINCRBY', key, 'kinds', 1) end
+end
+
+local function drop(key, kind, member)
+  redis.call('HDEL', key, 'm ' .. kind .. ' ' .. member)
+  if redis.call('HINCRBY', key, 'k ' .. kind, -1) == 0 then
+    redis.call('HDEL', key, 'k ' .. kind)
+    redis.call('HINCRBY', key, 'kinds', -1)
+  end
+end
+
+-- alter makes a change that was not refused.
+local function alter(set)
+  if set.change == 'add' then
+    put(set.key, set.kind, set.member)
+  elseif set.change == 'remove' then
+    drop(set.key, set.kind, set.member)
+  elseif set.kind ~= '' then
+    local head = 'm ' .. set.kind .. ' '
+    for _, field in ipairs(redis.call('HKEYS', set.key)) do
+      if string.sub(field, 1, #head) == head then drop(set.key, set.kind, string.sub(field, #head + 1)) end
+    end
+  else
+    local epoch = redis.call('HGET', set.key, 'epoch')
+    redis.call('DEL', set.key)
+    redis.call('HSET', set.key, 'epoch', epoch, 'kinds', 0)
+  end
+  redis.call('EXPIRE', set.key, set.ttl)
+end
+
+-- fill loads a set, unless something has changed since its ticket was given.
+-- KEYS: set, epoch
+-- ARGV: ticket, ttl in seconds, then kind and member of each, no two the same
+-- Reply: 1 loaded, 0 not.
+local function fill(keys, args)
+  if redis.call('HGET', keys[1], 'ticket') ~= args[1] then return 0 end
+  local kinds, members, fields = 0, {}, {}
+  for i = 3, #args, 2 do
+    members[args[i]] = (members[args[i]] or 0) + 1
+    fields[#fields + 1], fields[#fields + 2] = 'm ' .. args[i] .. ' ' .. args[i + 1], ''
+  end
+  for kind, n in pairs(members) do
+    kinds, fields[#fields + 1], fields[#fields + 2] = kinds + 1, 'k ' .. kind, n
+  end
+  redis.call('DEL', keys[1])
+  redis.call('HSET', keys[1], 'epoch', redis.call('GET', keys[2]) or '', 'kinds', kinds)
+  for i = 1, #fields, 4000 do redis.call('HSET', keys[1], unpack(fields, i, math.min(i + 3999, #fields))) end
+  redis.call('EXPIRE', keys[1], args[2])
+  return 1
+end
+
+-- choices reads what a publish has behind its fields.
+local function choices(keys, args, i)
+  local out = {forget = {}}
+  while i <= #args do
+    local name, key = args[i], keys[tonumber(args[i + 1])]
+    if name == 'pause' then
+      out.pause, out.pauseTTL, i = key, args[i + 2], i + 3
+    elseif name == 'rewrite' then
+      out.rewrite, out.asof, i = key, args[i + 2], i + 3
+    elseif name == 'forget' then
+      out.forget[#out.forget + 1], i = key, i + 2
+    elseif name == 'set' then
+      out.set = {key = key, change = args[i + 3], kind = args[i + 4], member = args[i + 5], most = tonumber(args[i + 6]), ttl = args[i + 7]}
+      out.epoch, i = keys[tonumber(args[i + 2])], i + 8
+    else
+      error('publish does not know ' .. name)
+    end
+  end
+  return out
+end
+
+-- publish is the hot path: nonce, fence, pause, existence, order of rewrites, set, append, in this order and in one step. Of a direct channel,
+-- whose hash is the fence, it keeps the latest message.
+-- KEYS: stream, fence hash, nonce key, marker keys (first those that must be absent, then those to set), keys of the choices
+-- ARGV: fence version or '', nonce ttl in seconds, absent markers, set markers, marker ttl in seconds, number of field arguments, fields...,
+-- and then choices, each its name, the number of its key and its arguments:
+--   pause key seconds: the actor waits until it is over, and so long after this entry
+--   rewrite key place: the entry has a whole message as of place, and nobody has rewritten it since
+--   set key epoch change kind member most ttl: a set decides; change is add, remove or clear, and most how many kinds there may be, 0 for no new one
+--   forget key: a set that is not true any more
 -- Reply: '+id' appended, '=id' the nonce was used before, '!stale' the fence moved, '!pause ms' it is not over, '!gone' a marker stands,
--- '!closed'.
+-- '!moved' the message was rewritten since, '!load ticket' the set has to be loaded, '!same' nothing would change, '!new' and '!full' there
+-- may be no new kind, '!closed'.
 local function publish(keys, args)
-  local before = redis.call('GET', keys[3])
-  if before then return '=' .. before end
+  local earlier = redis.call('GET', keys[3])
+  if earlier then return '=' .. earlier end
   if args[1] ~= '' and redis.call('HGET', keys[2], 'v') ~= args[1] then return '!stale' end
-  local absent, set = tonumber(args[3]), tonumber(args[4])
-  local pause = keys[4 + absent + set]
-  if pause then
-    local left = redis.call('PTTL', pause)
+  local absent, set, fields = tonumber(args[3]), tonumber(args[4]), tonumber(args[6])
+  local choice = choices(keys, args, 7 + fields)
+  if choice.pause then
+    local left = redis.call('PTTL', choice.pause)
     if left > 0 then return '!pause ' .. left end
   end
   for i = 4, 3 + absent do
     if redis.call('EXISTS', keys[i]) == 1 then return '!gone' end
   end
-  local id = append(keys[1], args, 6, #args - (pause and 6 or 5))
+  if choice.rewrite then
+    local latest = redis.call('GET', choice.rewrite)
+    if latest and before(choice.asof, latest) then return '!moved' end
+  end
+  local refused = choice.set and refusal(choice.set, choice.epoch, keys[3])
+  if refused then return refused end
+  local id = append(keys[1], args, 7, fields)
   if not id then return '!closed' end
+  if args[10] == 'MESSAGE_SENT' and string.find(keys[2], 'direct:', 1, true) == 1 then redis.call('HSET', keys[2], 'last', id) end
   redis.call('SET', keys[3], id, 'EX', args[2])
   for i = 4 + absent, 3 + absent + set do
     redis.call('SET', keys[i], id, 'EX', args[5])
   end
-  if pause then redis.call('SET', pause, id, 'EX', args[#args]) end
+  if choice.pause then redis.call('SET', choice.pause, id, 'EX', choice.pauseTTL) end
+  if choice.rewrite then redis.call('SET', choice.rewrite, id, 'EX', 60) end
+  if choice.set then alter(choice.set) end
+  if #choice.forget > 0 then redis.call('DEL', unpack(choice.forget)) end
   return '+' .. id
 end
 
@@ -86,14 +213,6 @@ local function look(keys, args)
     i = i + 3 + n
   end
   return out
-end
-
--- before orders two ids as the log does.
-local function before(a, b)
-  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
-  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
-  if ams ~= bms then return tonumber(ams) < tonumber(bms) end
-  return tonumber(aseq) < tonumber(bseq)
 end
 
 -- take hands a group's pending entries over once more, and counts that in the pending list. XCLAIM is written to the
@@ -257,6 +376,7 @@ end
 -- (publish, apply) does all or nothing. What the writer needs to bring the log into Postgres goes on, because only that
 -- frees memory again; dead letters are few. So does what makes a log anew: until that is open nobody can trim it.
 redis.register_function{function_name = 'xcord_publish', callback = publish}
+redis.register_function{function_name = 'xcord_load', callback = fill}
 redis.register_function{function_name = 'xcord_apply', callback = apply}
 redis.register_function{function_name = 'xcord_look', callback = look, flags = {'no-writes'}}
 redis.register_function{function_name = 'xcord_take', callback = take, flags = {'allow-oom'}}

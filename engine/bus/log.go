@@ -29,6 +29,8 @@ var (
 	ErrStale = errors.New("the guild has changed since it was looked at")
 	// ErrGone means that the message to be changed has been deleted.
 	ErrGone = errors.New("the message has been deleted")
+	// ErrMoved means that the message to be rewritten has been rewritten since it was read: read it and judge again.
+	ErrMoved = errors.New("the message has been rewritten since it was read")
 	// ErrGap means that an earlier version of the aggregate has not been applied yet.
 	ErrGap = errors.New("an earlier version has not been applied")
 )
@@ -40,6 +42,7 @@ var (
 	publishTotal = metrics.NewCounter(`xcord_bus_publish_total{result="accepted"}`)
 	repeatTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="repeat"}`)
 	staleTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="stale"}`)
+	movedTotal   = metrics.NewCounter(`xcord_bus_publish_total{result="moved"}`)
 	pausedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="paused"}`)
 	failedTotal  = metrics.NewCounter(`xcord_bus_publish_total{result="failed"}`)
 	publishTime  = metrics.NewPrometheusHistogramExt(`xcord_bus_publish_seconds`, latencyBounds)
@@ -140,7 +143,7 @@ func MessageID(p Position) id.ID { return p.ID(shard) }
 // Post is one hot publish.
 type Post struct {
 	Entry
-	// Fence is the version of the guild by which the permission was judged; 0 for no fence.
+	// Fence is the version of the guild, or of the direct channel, by which the permission was judged; 0 for no fence.
 	Fence int64
 	// Nonce makes the publish idempotent for NonceTTL. Empty: the log takes one of its own, which covers its own retries.
 	Nonce    string
@@ -151,9 +154,25 @@ type Post struct {
 	Deletes []id.ID
 	// Big says that it is for so many that it is the first to be refused when the memory runs short (LevelTight).
 	Big bool
+	// Rewrites is a message whose whole body this entry has, made of what it was at AsOf or later; 0 for none. So no rewrite undoes
+	// another one.
+	Rewrites id.ID
+	AsOf     Position
+	// Set is the change of a set that decides whether there is anything to publish; nil for none.
+	Set *SetChange
+	// Forgets are the keys of sets that are not true any more with this entry, and are loaded anew when somebody needs them.
+	Forgets []string
 	// Pause is how long its actor then waits before the next entry with a Pause in this channel; 0 for no pause. A repeated nonce does
 	// not wait.
 	Pause time.Duration
+}
+
+// fenceKey is the hash of the aggregate that the post belongs to.
+func (p Post) fenceKey() string {
+	if p.Guild == 0 {
+		return Key("direct", p.Channel)
+	}
+	return Key("guild", p.Guild)
 }
 
 // PausedError means that the actor's pause in the channel is not over.
@@ -173,59 +192,23 @@ type Receipt struct {
 // retryTTL is how long the log's own nonces live: well above all retries of one publish together.
 const retryTTL = 30 * time.Second
 
-// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, *PausedError, or a 503 fault when
-// the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the same nonce
-// gets one entry.
+// Publish appends a hot entry and returns when Redis has it durably. It answers ErrStale, ErrGone, ErrMoved, *PausedError, what is said at
+// SetChange, or a 503 fault when the log cannot be reached; then the entry may or may not be in the log, and a caller that repeats with the
+// same nonce gets one entry.
 func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	if err := l.admit(p.Big); err != nil {
 		return Receipt{}, err
 	}
 	start := time.Now()
-	ttl := p.NonceTTL
-	nonce := p.Nonce
-	if nonce == "" {
-		nonce, ttl = randomNonce(), retryTTL
-	}
-	keys := make([]string, 0, 3+len(p.Changes)+len(p.Deletes))
-	fence := ""
-	if p.Fence != 0 {
-		fence = strconv.FormatInt(p.Fence, 10)
-	}
-	keys = append(keys, streamKey(), Key("guild", p.Guild), nonceKey(nonce))
-	for _, m := range p.Changes {
-		keys = append(keys, markerKey(m))
-	}
-	for _, m := range p.Deletes {
-		keys = append(keys, markerKey(m))
-	}
-	args := make([]string, 0, 6+2*len(fieldNames))
-	args = append(args, fence, strconv.Itoa(int(ttl.Seconds())), strconv.Itoa(len(p.Changes)),
-		strconv.Itoa(len(p.Deletes)), strconv.Itoa(int(l.config.MarkerTTL.Seconds())))
-	args = p.appendFields(args)
-	if p.Pause > 0 {
-		keys = append(keys, pauseKey(p.Channel, p.Actor))
-		args = append(args, strconv.Itoa(int(p.Pause.Seconds())))
-	}
-
+	keys, args := p.call(l.config.MarkerTTL)
 	reply, err := l.call(ctx, "xcord_publish", keys, args)
 	if err != nil {
 		failedTotal.Inc()
 		return Receipt{}, err
 	}
 	publishTime.UpdateDuration(start)
-	switch {
-	case reply == "!stale":
-		staleTotal.Inc()
-		return Receipt{}, ErrStale
-	case reply == "!gone":
-		return Receipt{}, ErrGone
-	case strings.HasPrefix(reply, "!pause "):
-		pausedTotal.Inc()
-		ms, err := strconv.Atoi(strings.TrimPrefix(reply, "!pause "))
-		if err != nil {
-			panic("BUG: publish answered " + reply)
-		}
-		return Receipt{}, &PausedError{Left: time.Duration(ms) * time.Millisecond}
+	if reply[0] == '!' {
+		return Receipt{}, p.refused(reply)
 	}
 	pos, err := ParsePosition(reply[1:])
 	if err != nil {
@@ -238,6 +221,77 @@ func (l *Log) Publish(ctx context.Context, p Post) (Receipt, error) {
 	}
 	publishTotal.Inc()
 	return Receipt{Pos: pos}, nil
+}
+
+// call is a post as the function takes it.
+func (p Post) call(markerTTL time.Duration) (keys, args []string) {
+	ttl, nonce := p.NonceTTL, p.Nonce
+	if nonce == "" {
+		nonce, ttl = randomNonce(), retryTTL
+	}
+	fence := ""
+	if p.Fence != 0 {
+		fence = strconv.FormatInt(p.Fence, 10)
+	}
+	keys = append(make([]string, 0, 8+len(p.Changes)+len(p.Deletes)+len(p.Forgets)), streamKey(), p.fenceKey(), nonceKey(nonce))
+	for _, m := range p.Changes {
+		keys = append(keys, markerKey(m))
+	}
+	for _, m := range p.Deletes {
+		keys = append(keys, markerKey(m))
+	}
+	args = append(make([]string, 0, 16+2*len(fieldNames)), fence, seconds(ttl), strconv.Itoa(len(p.Changes)), strconv.Itoa(len(p.Deletes)),
+		seconds(markerTTL), strconv.Itoa(2*len(fieldNames)))
+	args = p.appendFields(args)
+	choose := func(name, key string, rest ...string) {
+		keys = append(keys, key)
+		args = append(append(args, name, strconv.Itoa(len(keys))), rest...)
+	}
+	if p.Pause > 0 {
+		choose("pause", pauseKey(p.Channel, p.Actor), seconds(p.Pause))
+	}
+	if p.Rewrites != 0 {
+		choose("rewrite", Key("rewritten", p.Rewrites), p.AsOf.String())
+	}
+	if s := p.Set; s != nil {
+		keys = append(keys, epochKey())
+		choose("set", s.Key, strconv.Itoa(len(keys)), string(s.Change), s.Kind, s.Member, strconv.Itoa(s.KindsMax), seconds(setTTL))
+	}
+	for _, key := range p.Forgets {
+		choose("forget", key)
+	}
+	return keys, args
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
+
+// refused is what a reply means that begins with an exclamation mark.
+func (p Post) refused(reply string) error {
+	what, rest, _ := strings.Cut(reply, " ")
+	switch what {
+	case "!stale":
+		staleTotal.Inc()
+		return ErrStale
+	case "!gone":
+		return ErrGone
+	case "!moved":
+		movedTotal.Inc()
+		return ErrMoved
+	case "!same":
+		return ErrSame
+	case "!new":
+		return ErrNewKind
+	case "!full":
+		return ErrFull
+	case "!load":
+		return &UnloadedError{Ticket: rest}
+	case "!pause":
+		pausedTotal.Inc()
+		if ms, err := strconv.Atoi(rest); err == nil {
+			return &PausedError{Left: time.Duration(ms) * time.Millisecond}
+		}
+	}
+	panic("BUG: publish answered " + reply)
 }
 
 // Op is one change of the read model: a Redis command on one key of the log's shard.

@@ -189,7 +189,12 @@ func (c *Client) GatewayBot(ctx context.Context) (wire.GatewayBot, error) {
 
 // CreateGuild makes a guild that the user owns.
 func (c *Client) CreateGuild(ctx context.Context, name string) (wire.Guild, error) {
-	return post[wire.Guild](ctx, c, "/guilds", wire.CreateGuild{Name: name})
+	return c.CreateGuildOf(ctx, wire.CreateGuild{Name: name})
+}
+
+// CreateGuildOf is CreateGuild with all that can be said of it.
+func (c *Client) CreateGuildOf(ctx context.Context, in wire.CreateGuild) (wire.Guild, error) {
+	return post[wire.Guild](ctx, c, "/guilds", in)
 }
 
 // Guild is a guild that the user is in.
@@ -232,6 +237,14 @@ func (c *Client) Members(ctx context.Context, guild id.ID, in wire.ListMembers) 
 	return get[[]wire.Member](ctx, c, q.on(at("/guilds/%d/members", guild)))
 }
 
+// SearchMembers are members whose names begin with a text.
+func (c *Client) SearchMembers(ctx context.Context, guild id.ID, in wire.SearchMembers) ([]wire.Member, error) {
+	var q query
+	q.set("query", in.Query)
+	q.int("limit", in.Limit)
+	return get[[]wire.Member](ctx, c, q.on(at("/guilds/%d/members/search", guild)))
+}
+
 // Member is a member of a guild.
 func (c *Client) Member(ctx context.Context, guild, user id.ID) (wire.Member, error) {
 	return get[wire.Member](ctx, c, at("/guilds/%d/members/%d", guild, user))
@@ -252,9 +265,23 @@ func (c *Client) Kick(ctx context.Context, guild, user id.ID, reason string) err
 	return c.do(ctx, call{method: http.MethodDelete, path: at("/guilds/%d/members/%d", guild, user), reason: reason}, nil)
 }
 
-// Ban keeps a user out of a guild, member or not; reason is kept with the ban.
-func (c *Client) Ban(ctx context.Context, guild, user id.ID, reason string) error {
-	return c.do(ctx, call{method: http.MethodPut, path: at("/guilds/%d/bans/%d", guild, user), reason: reason}, nil)
+// Ban keeps a user out of a guild, member or not, and deletes what they wrote lately; reason is kept with the ban.
+func (c *Client) Ban(ctx context.Context, guild, user id.ID, in wire.BanUser, reason string) error {
+	return c.do(ctx, call{method: http.MethodPut, path: at("/guilds/%d/bans/%d", guild, user), in: in, reason: reason}, nil)
+}
+
+// AuditLog is a page of a guild's audit log.
+func (c *Client) AuditLog(ctx context.Context, guild id.ID, in wire.ListAuditLog) (wire.AuditLog, error) {
+	var q query
+	q.id("user_id", in.User)
+	q.id("target_id", in.Target)
+	if action := int(in.Action); action != 0 {
+		q.int("action_type", &action)
+	}
+	q.id("before", in.Before)
+	q.id("after", in.After)
+	q.int("limit", in.Limit)
+	return get[wire.AuditLog](ctx, c, q.on(at("/guilds/%d/audit-logs", guild)))
 }
 
 // Unban lets a banned user join again.
@@ -309,6 +336,11 @@ func (c *Client) CreateChannel(ctx context.Context, guild id.ID, in wire.CreateC
 	return post[wire.Channel](ctx, c, at("/guilds/%d/channels", guild), in)
 }
 
+// MoveChannels moves channels of a guild, all or none.
+func (c *Client) MoveChannels(ctx context.Context, guild id.ID, in []wire.MoveChannel) error {
+	return c.do(ctx, call{method: http.MethodPatch, path: at("/guilds/%d/channels", guild), in: in}, nil)
+}
+
 // Channel is a channel.
 func (c *Client) Channel(ctx context.Context, channel id.ID) (wire.Channel, error) {
 	return get[wire.Channel](ctx, c, at("/channels/%d", channel))
@@ -332,6 +364,26 @@ func (c *Client) SetOverwrite(ctx context.Context, channel, target id.ID, in wir
 // DeleteOverwrite takes it back.
 func (c *Client) DeleteOverwrite(ctx context.Context, channel, target id.ID) error {
 	return c.delete(ctx, at("/channels/%d/permissions/%d", channel, target))
+}
+
+// OpenChannel opens the direct channel with a user, or makes a group with several.
+func (c *Client) OpenChannel(ctx context.Context, recipients ...id.ID) (wire.PrivateChannel, error) {
+	return post[wire.PrivateChannel](ctx, c, "/users/@me/channels", wire.OpenChannel{Recipients: recipients})
+}
+
+// PrivateChannels are the user's direct channels.
+func (c *Client) PrivateChannels(ctx context.Context) ([]wire.PrivateChannel, error) {
+	return get[[]wire.PrivateChannel](ctx, c, "/users/@me/channels")
+}
+
+// AddRecipient brings a user into a group.
+func (c *Client) AddRecipient(ctx context.Context, group, user id.ID) error {
+	return c.put(ctx, at("/channels/%d/recipients/%d", group, user), nil)
+}
+
+// RemoveRecipient takes a user out of a group.
+func (c *Client) RemoveRecipient(ctx context.Context, group, user id.ID) error {
+	return c.delete(ctx, at("/channels/%d/recipients/%d", group, user))
 }
 
 // CreateInvite makes an invite into a channel's guild.
@@ -427,4 +479,25 @@ func (c *Client) DeleteMessages(ctx context.Context, channel id.ID, messages []i
 // Typing shows that the user is typing.
 func (c *Client) Typing(ctx context.Context, channel id.ID) error {
 	return c.do(ctx, call{method: http.MethodPost, path: at("/channels/%d/typing", channel)}, nil)
+}
+
+// Ack says that everything up to a message has been read.
+func (c *Client) Ack(ctx context.Context, channel, message id.ID, in wire.AckMessage) error {
+	_, err := post[wire.Acked](ctx, c, at("/channels/%s/messages/%s/ack", channel, message), in)
+	return err
+}
+
+// AckBulk is Ack for several channels, all or none.
+func (c *Client) AckBulk(ctx context.Context, states []wire.BulkAckState) error {
+	return c.do(ctx, call{method: http.MethodPost, path: "/read-states/ack-bulk", in: wire.BulkAck{ReadStates: states}}, nil)
+}
+
+// Receipts are those who have read a message.
+func (c *Client) Receipts(ctx context.Context, channel, message id.ID) ([]wire.Receipt, error) {
+	return get[[]wire.Receipt](ctx, c, at("/channels/%s/messages/%s/receipts", channel, message))
+}
+
+// UpdateGuildSettings changes how one wants to hear of a guild.
+func (c *Client) UpdateGuildSettings(ctx context.Context, guild id.ID, in wire.UpdateGuildSettings) (wire.GuildSettings, error) {
+	return patch[wire.GuildSettings](ctx, c, at("/users/@me/guilds/%s/settings", guild), in)
 }

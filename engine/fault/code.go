@@ -25,6 +25,8 @@ const (
 	UnknownEmoji     Code = 10014
 	UnknownBan       Code = 10026
 
+	UnknownVoiceState Code = 10065
+
 	NotForBots   Code = 20001
 	OnlyForBots  Code = 20002
 	Slowmode     Code = 20016
@@ -87,6 +89,8 @@ var publics = map[Code]public{
 	UnknownUser:      {http.StatusNotFound, "Unknown User"},
 	UnknownEmoji:     {http.StatusNotFound, "Unknown Emoji"},
 	UnknownBan:       {http.StatusNotFound, "Unknown Ban"},
+
+	UnknownVoiceState: {http.StatusNotFound, "Unknown Voice State"},
 
 	NotForBots:   {http.StatusForbidden, "Bots cannot use this endpoint"},
 	OnlyForBots:  {http.StatusForbidden, "Only bots can use this endpoint"},

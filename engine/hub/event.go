@@ -27,8 +27,10 @@ type Event struct {
 	Intents wire.Intents
 	// Guild and Channel are what the session must see; 0 for nothing in particular. The guild's id as Channel is its audit log.
 	Guild, Channel id.ID
-	// User is the only one to get it; 0 for everybody.
-	User id.ID
+	// User is the only one to get it; 0 for everybody in the guild. What is in no guild has one.
+	// Beside is another channel that the session must see, for what is about a channel and not in it; 0 for none.
+	Beside id.ID
+	User   id.ID
 	// Except is a user who does not get it.
 	Except id.ID
 	// Author and Mentions are the users who may read the content without the intent.

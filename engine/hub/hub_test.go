@@ -150,6 +150,8 @@ func TestVisible_JudgesByGuildChannelIntentAndUser(t *testing.T) {
 	f("a message", message, true)
 	f("without an intent", Event{Guild: 1, Channel: 10}, true)
 	f("of the guild as a whole", Event{Guild: 1}, true)
+	f("about a channel", Event{Guild: 1, Channel: 10, Beside: 10}, true)
+	f("about a channel that is not seen", Event{Guild: 1, Channel: 10, Beside: 11}, false)
 	f("in a channel that is not seen", Event{Guild: 1, Channel: 11, Intents: wire.IntentGuildMessages}, false)
 	f("in another guild", Event{Guild: 2}, false)
 	f("with another intent", Event{Guild: 1, Channel: 10, Intents: wire.IntentGuildMessageTyping}, false)

@@ -49,7 +49,9 @@ type View struct {
 	Bot  bool
 	// Intents that the session asked for; users who asked for none have all.
 	Intents wire.Intents
-	Guilds  map[id.ID]*Class
+	// NoDirects is for who gets nothing of direct channels: all shards but the first.
+	NoDirects bool
+	Guilds    map[id.ID]*Class
 }
 
 // With is the view with another class in a guild; nil takes the guild away.
@@ -134,7 +136,7 @@ var errCut = errors.New("a view that is cut short")
 // on the same answer.
 func Visible(e *Event, v *View) bool {
 	if e.Guild == 0 {
-		return reaches(e, v.User) && wants(e, v.Intents)
+		return e.User == v.User && e.User != e.Except && !(v.NoDirects && e.Channel != 0) && wants(e, v.Intents)
 	}
 	c, in := v.Guilds[e.Guild]
 	return in && reaches(e, v.User) && shows(e, c, v.Intents)
@@ -142,7 +144,7 @@ func Visible(e *Event, v *View) bool {
 
 // shows is the part of Visible that is the same for a whole group.
 func shows(e *Event, c *Class, have wire.Intents) bool {
-	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel))
+	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel)) && (e.Beside == 0 || c.Sees(e.Beside))
 }
 
 func wants(e *Event, have wire.Intents) bool { return e.Intents == 0 || e.Intents&have != 0 }

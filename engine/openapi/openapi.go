@@ -47,6 +47,7 @@ type Route struct {
 	Limit   int // requests in Window
 	Window  time.Duration
 	BodyMax int // bytes
+	Files   int // of a form, which it takes, too; 0: it takes none
 }
 
 // Document is an OpenAPI document, ready to be encoded.
@@ -169,7 +170,7 @@ func (d *Document) operation(s *schemas, r Route, out object) object {
 		op["parameters"] = parameters
 	}
 	if r.Body && r.In != nil {
-		op["requestBody"] = object{"content": object{contentType: object{"schema": s.of(r.In, request)}}}
+		op["requestBody"] = object{"content": bodies(s.of(r.In, request), r.Files)}
 		op["x-body-bytes-max"] = r.BodyMax
 	}
 	if r.Public {
@@ -179,6 +180,20 @@ func (d *Document) operation(s *schemas, r Route, out object) object {
 		op["description"] = "Not for bots."
 	}
 	return op
+}
+
+// bodies are the forms in which a body may come.
+func bodies(schema object, files int) object {
+	out := object{contentType: object{"schema": schema}}
+	if files > 0 {
+		out["multipart/form-data"] = object{"schema": object{
+			"type":              "object",
+			"properties":        object{"payload_json": object{"type": "string", "contentMediaType": contentType, "contentSchema": schema}},
+			"patternProperties": object{"^files\\[[0-9]+\\]$": object{"type": "string", "contentMediaType": "application/octet-stream"}},
+			"description":       fmt.Sprintf("Up to %d files, each as files[n].", files),
+		}}
+	}
+	return out
 }
 
 // parameters are those of the path and of the query.

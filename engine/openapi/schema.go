@@ -26,6 +26,9 @@ const (
 	request
 )
 
+// either is a type that is written as one of several.
+type either interface{ Either() []any }
+
 // digits are ids, and sets of permissions.
 func digits() object { return object{"type": "string", "pattern": "^[0-9]{1,20}$"} }
 
@@ -73,6 +76,13 @@ func (s *schemas) of(t reflect.Type, w way) object {
 	}
 	if inner := optional(t); inner != nil {
 		return orNull(s.of(inner, w))
+	}
+	if one, ok := reflect.Zero(t).Interface().(either); ok {
+		var out []object
+		for _, v := range one.Either() {
+			out = append(out, s.of(reflect.TypeOf(v), w))
+		}
+		return object{"anyOf": out}
 	}
 	if t.Kind() == reflect.Pointer {
 		return orNull(s.of(t.Elem(), w))

@@ -83,6 +83,9 @@ const DefaultEveryone = CreateInstantInvite | AddReactions | Stream | ViewChanne
 	CreatePublicThreads | CreatePrivateThreads | UseEmbeddedActivities | UseSoundboard |
 	UseExternalSounds | SendVoiceMessages | SendPolls | UseExternalApps
 
+// Direct is what everybody may do in a direct channel that they are in.
+const Direct = AddReactions | ViewChannel | SendMessages | EmbedLinks | AttachFiles | ReadMessageHistory | UseExternalEmojis | PinMessages
+
 // TimedOut is all that a time-out leaves of a member's permissions, wherever they are. Administrators and owners are above it.
 const TimedOut = ViewChannel | ReadMessageHistory
 

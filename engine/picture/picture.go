@@ -14,6 +14,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"net/http"
 	"strings"
 	"time"
 
@@ -46,6 +47,8 @@ const (
 const (
 	typePNG  = "image/png"
 	typeJPEG = "image/jpeg"
+	// anyType is no type that there is. Clients write it who have not looked at what they send.
+	anyType = "image/jpg"
 )
 
 // Picture is an image as it is kept. It is never what was sent but drawn anew from it, so that it is an image and nothing else
@@ -149,13 +152,20 @@ func (m mistake) Error() string { return string(m) }
 // parse reads data:<type>;base64,<data>.
 func parse(uri string) (*Picture, error) {
 	kind, text, ok := strings.Cut(strings.TrimPrefix(uri, "data:"), ";base64,")
-	f, known := formats[kind]
-	if !ok || !known || !strings.HasPrefix(uri, "data:") {
+	_, known := formats[kind]
+	if !ok || !known && kind != anyType || !strings.HasPrefix(uri, "data:") {
 		return nil, mistake("Must be data:image/png;base64,… or of another type: jpeg, gif, webp.")
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return nil, mistake("The base64 of the image is broken.")
+	}
+	if kind == anyType {
+		kind = http.DetectContentType(raw)
+	}
+	f, known := formats[kind]
+	if !known {
+		return nil, mistake("This is no image of its type.")
 	}
 	if len(raw) > bytesMax {
 		return nil, mistake(fmt.Sprintf("The image has more than %d bytes.", bytesMax))

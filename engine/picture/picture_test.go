@@ -68,6 +68,7 @@ func TestPicture_IsDrawnAnew(t *testing.T) {
 	}
 	f(dataURI(typePNG, pngOf(16, 8)), typePNG, 16, 8)
 	f(dataURI("image/gif", gifOf(16, 8)), typePNG, 16, 8)
+	f(dataURI("image/jpg", gifOf(16, 8)), typePNG, 16, 8) // as some clients call whatever they have
 	f("data:image/webp;base64,"+webpDot, typePNG, 1, 1)
 	f(dataURI(typePNG, pngOf(2048, 1024)), typePNG, 512, 256)
 	f(dataURI(typeJPEG, jpegOf(2000, 1)), typeJPEG, 512, 1)
@@ -87,6 +88,7 @@ func TestPicture_RefusesWhatIsNone(t *testing.T) {
 	}
 	svg := []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)
 	f("an SVG", dataURI("image/svg+xml", svg))
+	f("an SVG by the name for anything", dataURI("image/jpg", svg))
 	f("an SVG that says it is a PNG", dataURI(typePNG, svg))
 	f("a page", dataURI("text/html", []byte("<script>alert(1)</script>")))
 	f("a GIF that says it is a PNG", dataURI(typePNG, gifOf(4, 4)))

@@ -38,7 +38,7 @@ func (m mark) over(before id.ID) id.ID {
 	return max(before, m.message)
 }
 
-// head is the latest message of a channel.
+// head is the latest message of a channel. Of a direct channel it is in the read model besides, which is made anew from here.
 type head struct {
 	guild, message id.ID
 	at             bus.Position

@@ -114,12 +114,16 @@ func (o *overlay) in(channel id.ID) map[id.ID]mark {
 	return found
 }
 
-// latest raises heads of channels that are asked for, or are in guilds that are.
-func (o *overlay) latest(heads map[id.ID]id.ID, guilds, channels map[id.ID]bool) {
+// latest raises the heads of the channels of some guilds.
+func (o *overlay) latest(heads map[id.ID]id.ID, guilds []id.ID) {
+	in := make(map[id.ID]bool, len(guilds))
+	for _, g := range guilds {
+		in[g] = true
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for channel, h := range o.facts.heads {
-		if guilds[h.guild] || channels[channel] {
+		if in[h.guild] {
 			heads[channel] = max(heads[channel], h.message)
 		}
 	}

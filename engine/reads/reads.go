@@ -230,27 +230,19 @@ func (r *Reads) Settings(ctx context.Context, user, guild id.ID) ([]byte, error)
 	return raw, nil
 }
 
-// Lasts are the latest messages of channels, and of all channels of guilds. A channel without messages is not among them.
-func (r *Reads) Lasts(ctx context.Context, guilds, channels []id.ID) (map[id.ID]id.ID, error) {
+// Lasts are the latest messages of all channels of guilds, deleted or not. A channel without messages is not among them.
+func (r *Reads) Lasts(ctx context.Context, guilds []id.ID) (map[id.ID]id.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	heads, err := r.store.heads(ctx, guilds, channels)
+	heads, err := r.store.heads(ctx, guilds)
 	if err != nil {
 		heads = map[id.ID]id.ID{}
 	}
-	r.overlay.latest(heads, set(guilds), set(channels))
+	r.overlay.latest(heads, guilds)
 	return heads, err
 }
 
-func set(ids []id.ID) map[id.ID]bool {
-	in := make(map[id.ID]bool, len(ids))
-	for _, v := range ids {
-		in[v] = v != 0
-	}
-	return in
-}
-
-var errBehind = errors.New("Postgres is too far behind the log")
+var errBehind = errors.New("the rows are too far behind the log")
 
 // Receipts are the users behind after who have read a message, by rising id, at most limit. It answers 503 when Postgres does not, or is too
 // far behind.

@@ -20,7 +20,7 @@ type store struct{ pool *pgxpool.Pool }
 // What is asked about one user. Bounds, and why: a guild has 500 channels and a user may be in 100 guilds; nobody shows more than "99+".
 const (
 	statesMax   = 10_000
-	mentionsMax = 200 // the newest, of each user, role and guild that may be mentioned
+	mentionsMax = 100 // the newest, of each user, role and guild that may be mentioned
 	settingsMax = 1_000
 )
 
@@ -44,6 +44,7 @@ WHERE c.grp = 'pg' AND c.shard = 0`
 
 // Mentions are counted per channel, behind what has been read by the row or by what lies above it ($6 to $8). $9 is deleted meanwhile.
 const selectMentions = `
+WITH mine AS MATERIALIZED (SELECT channel_id, message_id FROM read_states WHERE user_id = $1)
 SELECT c.last_ms, c.last_seq, n.channel_id, n.count
 FROM checkpoints c LEFT JOIN (
     SELECT u.channel_id, count(*) AS count FROM (
@@ -53,7 +54,7 @@ FROM checkpoints c LEFT JOIN (
             SELECT channel_id, message_id, author_id FROM mentions
             WHERE target = t.target AND message_id > t.since AND message_id <= $4 ORDER BY message_id DESC LIMIT $5
         ) m
-        LEFT JOIN read_states r ON r.user_id = $1 AND r.channel_id = m.channel_id
+        LEFT JOIN mine r ON r.channel_id = m.channel_id
         LEFT JOIN unnest($6::bigint[], $7::bigint[], $8::boolean[]) AS o (channel_id, message_id, is_set) ON o.channel_id = m.channel_id
         WHERE m.author_id <> $1 AND m.message_id <> ALL ($9::bigint[])
           AND m.message_id > CASE WHEN o.is_set THEN o.message_id ELSE greatest(r.message_id, o.message_id, 0) END
@@ -147,11 +148,11 @@ func each(got pgx.Rows, do func(a, b int64)) (mark bus.Position, err error) {
 	return mark, err
 }
 
-const selectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = ANY ($1) AND guild_id <> 0 OR channel_id = ANY ($2)`
+const selectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = ANY ($1)`
 
-func (s store) heads(ctx context.Context, guilds, channels []id.ID) (map[id.ID]id.ID, error) {
+func (s store) heads(ctx context.Context, guilds []id.ID) (map[id.ID]id.ID, error) {
 	heads := map[id.ID]id.ID{}
-	got, err := s.pool.Query(ctx, selectHeads, keys(guilds), keys(channels))
+	got, err := s.pool.Query(ctx, selectHeads, keys(guilds))
 	if err == nil {
 		var channel, message int64
 		_, err = pgx.ForEachRow(got, []any{&channel, &message}, func() error {
@@ -198,4 +199,22 @@ func (s store) receipts(ctx context.Context, channel, message, after id.ID, limi
 		return nil, mark, fmt.Errorf("read receipts: %w", err)
 	}
 	return found, mark, nil
+}
+
+const selectDirectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = 0`
+
+// Source reads the latest message of each direct channel, for the read model of the roster.
+func Source(ctx context.Context, tx pgx.Tx, each func(bus.Entry) error) error {
+	got, err := tx.Query(ctx, selectDirectHeads)
+	if err != nil {
+		return fmt.Errorf("read the latest messages: %w", err)
+	}
+	var channel, message int64
+	_, err = pgx.ForEachRow(got, []any{&channel, &message}, func() error {
+		return each(bus.Entry{Type: wire.MessageSent, Channel: id.ID(channel), Pos: bus.PositionOf(id.ID(message))})
+	})
+	if err != nil {
+		return fmt.Errorf("read the latest messages: %w", err)
+	}
+	return nil
 }

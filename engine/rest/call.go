@@ -84,7 +84,7 @@ func (c *Call) param(name string) param {
 	panic(fmt.Sprintf("BUG: the route has no path parameter %q", name))
 }
 
-// Reason is the X-Audit-Log-Reason, resolved and cut to 512 characters.
+// Reason is the X-Audit-Log-Reason, or else the query's reason, resolved and cut to 512 characters.
 func (c *Call) Reason() string { return c.reason }
 
 // Files are those of the request's form, in the order in which they came; none unless the route has the option Form.
@@ -124,14 +124,17 @@ func (c *Call) readHeaders(ctx *fasthttp.RequestCtx) {
 		c.properties = string(raw)
 	}
 	if raw := h.Peek("X-Audit-Log-Reason"); len(raw) > 0 {
+		reason := string(raw)
+		if plain, err := url.PathUnescape(reason); err == nil {
+			reason = plain
+		}
+		c.reason = cleanReason(reason)
+	} else if raw := ctx.QueryArgs().Peek("reason"); len(raw) > 0 { // as some clients still send it
 		c.reason = cleanReason(string(raw))
 	}
 }
 
 func cleanReason(s string) string {
-	if plain, err := url.PathUnescape(s); err == nil {
-		s = plain
-	}
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 	if utf8.RuneCountInString(s) > reasonRunesMax {
 		s = string([]rune(s)[:reasonRunesMax])

@@ -54,7 +54,7 @@ func (s *Server) Routes() []openapi.Route { return slices.Clone(s.told) }
 func (sp spec) told(bodyMax int) openapi.Route {
 	r := openapi.Route{
 		Method: sp.method, Path: sp.path, Root: sp.root, Service: sp.service, Name: sp.name, Public: sp.public, UsersOnly: sp.usersOnly,
-		In: sp.in, Body: sp.method != http.MethodGet, Out: sp.out, Status: sp.status, Empty: sp.empty, BodyMax: bodyMax,
+		In: sp.in, Body: sp.method != http.MethodGet, Out: sp.out, Status: sp.status, Empty: sp.empty, BodyMax: bodyMax, Files: sp.filesMax,
 		IsID: func(name string) bool { return idParams[name] },
 	}
 	r.Limit, r.Window = sp.limit()

@@ -206,6 +206,7 @@ func (s *Server) match(ctx *fasthttp.RequestCtx) (*route, error) {
 		}
 		return nil, notFound(ctx, allowed(s.plain, path))
 	}
+	inner = strings.ReplaceAll(inner, "/%40me", "/@me") // clients that escape every part of a path
 	if r := lookup(s.api, method, inner, ctx); r != nil {
 		return r, nil
 	}

@@ -116,6 +116,12 @@ func TestServe_GivesTheHandlerWhatTheClientSent(t *testing.T) {
 	if len(n.RequestID) != 32 || a.header.Get("X-Request-Id") != n.RequestID {
 		t.Errorf("request id %q, header %q", n.RequestID, a.header.Get("X-Request-Id"))
 	}
+	if escaped := do(t, s, "GET", "/api/users/%40me", ""); escaped.status != a.status {
+		t.Errorf("an escaped @me is answered %d", escaped.status)
+	}
+	if old := do(t, s, "GET", "/api/users/@me?reason=a%20b%2525", "").seen(t); old.Reason != "a b%25" {
+		t.Errorf("the reason of the query is %q", old.Reason)
+	}
 	long := do(t, s, "GET", "/api/users/@me", "", "X-Audit-Log-Reason", strings.Repeat("%C3%A9", 600)).seen(t)
 	if long.Reason != strings.Repeat("é", 512) {
 		t.Errorf("reason has %d bytes", len(long.Reason))

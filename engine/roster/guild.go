@@ -171,6 +171,9 @@ func (g *Guild) change(e bus.Entry) error {
 		}
 		g.Channels = maps.Clone(g.Channels)
 		g.Channels[p.Channel.ID] = &p.Channel
+		for i := range p.Others {
+			g.Channels[p.Others[i].ID] = &p.Others[i]
+		}
 	case wire.ChannelDeleted:
 		p, err := payload[wire.ChannelDeletedPayload](e)
 		if err != nil {

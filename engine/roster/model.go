@@ -19,13 +19,18 @@ import (
 //
 //	guild:{s00}:<guild>    hash: v (version), at (position of the latest entry), meta, c:<channel>, r:<role>
 //	members:{s00}:<guild>  hash: <user> → MemberRecord
-//	channel:{s00}:<id>     string: the guild that the channel is in
+//	channel:{s00}:<id>     string: the guild that the channel is in; 0 for a direct one
+//	direct:{s00}:<id>      hash: v, at, direct (wire.Direct), last (position of the latest message)
 //	user:{s00}:<user>      hash: v, at, user, bot (hash of the bot's token)
 //	guilds:{s00}:<user>    set of guilds
+//	directs:{s00}:<user>   set of direct channels
 const (
 	fieldMeta = "meta"
 	fieldUser = "user"
 	fieldBot  = "bot"
+
+	fieldDirect = "direct"
+	fieldLast   = "last"
 )
 
 func guildKey(g id.ID) string   { return bus.Key("guild", g) }
@@ -33,6 +38,8 @@ func membersKey(g id.ID) string { return bus.Key("members", g) }
 func channelKey(c id.ID) string { return bus.Key("channel", c) }
 func userKey(u id.ID) string    { return bus.Key("user", u) }
 func guildsKey(u id.ID) string  { return bus.Key("guilds", u) }
+func directKey(c id.ID) string  { return bus.Key("direct", c) }
+func directsKey(u id.ID) string { return bus.Key("directs", u) }
 
 func channelField(c id.ID) string { return "c:" + c.String() }
 func roleField(r id.ID) string    { return "r:" + r.String() }
@@ -41,10 +48,8 @@ func isUserEvent(t wire.EventType) bool { return strings.HasPrefix(string(t), "U
 
 // aggregateKey is the hash whose version an entry moves.
 func aggregateKey(e bus.Entry) string {
-	if isUserEvent(e.Type) {
-		return userKey(e.User)
-	}
-	return guildKey(e.Guild)
+	kind, aggregate := aggregateOf(e)
+	return bus.Key(kind, aggregate)
 }
 
 // ops is the change of the read model that belongs to a cold entry.
@@ -73,6 +78,8 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 			{Command: "HDEL", Key: membersKey(e.Guild), Args: []string{e.User.String()}},
 			{Command: "SREM", Key: guildsKey(e.User), Args: []string{e.Guild.String()}},
 		}, nil
+	case wire.DirectChanged:
+		return directOps(e)
 	case wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
 		return nil, nil
 	}
@@ -108,8 +115,12 @@ func guildOps(e bus.Entry) ([]bus.Op, error) {
 		if err != nil {
 			return nil, err
 		}
+		fields := []string{channelField(p.Channel.ID), mustJSON(p.Channel)}
+		for _, c := range p.Others {
+			fields = append(fields, channelField(c.ID), mustJSON(c))
+		}
 		return []bus.Op{
-			{Command: "HSET", Key: key, Args: []string{channelField(p.Channel.ID), mustJSON(p.Channel)}},
+			{Command: "HSET", Key: key, Args: fields},
 			{Command: "SET", Key: channelKey(p.Channel.ID), Args: []string{e.Guild.String()}},
 		}, nil
 	case wire.ChannelDeleted:
@@ -333,18 +344,9 @@ func (r *Roster) LookUser(ctx context.Context, user id.ID) (UserState, error) {
 			return UserState{}, fmt.Errorf("user %s: %w", user, err)
 		}
 	}
-	guilds, err := parts[1].AsStrSlice()
-	if err != nil {
+	if state.Guilds, err = parseIDs(parts[1]); err != nil {
 		return UserState{}, fmt.Errorf("guilds of user %s: %w", user, err)
 	}
-	for _, g := range guilds {
-		gid, err := id.Parse(g)
-		if err != nil {
-			return UserState{}, fmt.Errorf("guilds of user %s: %w", user, err)
-		}
-		state.Guilds = append(state.Guilds, gid)
-	}
-	slices.Sort(state.Guilds)
 	return state, nil
 }
 

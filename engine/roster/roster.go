@@ -45,6 +45,7 @@ type Roster struct {
 	guilds   *lru.Cache[id.ID, *copied]
 	users    *lru.Cache[id.ID, wire.User]
 	channels *lru.Cache[id.ID, id.ID]
+	directs  *lru.Cache[id.ID, *Direct]
 }
 
 // copied is a guild and the records of some of its members, all at the guild's version; nil for who is no member.
@@ -59,6 +60,7 @@ func New(log *bus.Log) *Roster {
 	r.guilds = newCache[*copied](guildsMax)
 	r.users = newCache[wire.User](usersMax)
 	r.channels = newCache[id.ID](usersMax)
+	r.directs = newCache[*Direct](usersMax)
 	return r
 }
 
@@ -91,11 +93,16 @@ func (r *Roster) HandleCut(_ context.Context, c bus.Cut) error {
 	r.guilds.Purge()
 	r.users.Purge()
 	r.channels.Purge()
+	r.directs.Purge()
 	return nil
 }
 
 // apply moves one copy, or drops it when it cannot be moved: then the next question loads it anew.
 func (r *Roster) apply(e bus.Entry) {
+	if e.Guild == 0 && e.Channel != 0 {
+		r.applyDirect(e)
+		return
+	}
 	if e.Version == 0 {
 		return
 	}
@@ -123,23 +130,38 @@ func (r *Roster) apply(e bus.Entry) {
 	c.guild = next
 }
 
-// Grant says what a user may do, and by which version of the guild that was judged.
+// Grant says what a user may do, and by which version of the guild or the direct channel that was judged.
 type Grant struct {
+	// Guild of a direct channel is one without an id, in which nothing is.
 	Guild *Guild
 	// Channel is nil when the question was about the guild as a whole.
 	Channel *wire.Channel
-	Member  *wire.MemberRecord
+	// Direct is nil in a guild.
+	Direct *Direct
+	// Member is nil in a direct channel.
+	Member *wire.MemberRecord
 	// Version is the fence for what is done with this grant.
 	Version int64
 	Perms   perm.Bits
 }
 
-// Can asks whether a user may do something in a guild channel. It answers 10003 when there is no such channel, 50001
-// when the user cannot see it, 50013 when something else is missing.
+// To are those who get what is done in a direct channel; none in a guild.
+func (g Grant) To() []id.ID {
+	if g.Direct == nil {
+		return nil
+	}
+	return g.Direct.Recipients
+}
+
+// Can asks whether a user may do something in a channel, of a guild or a direct one. It answers 10003 when there is no such channel, 50001
+// when the user cannot see it, 50013 when something else is missing, and 50003 for what nobody may do in a direct one.
 func (r *Roster) Can(ctx context.Context, user, channel id.ID, need perm.Bits) (Grant, error) {
 	guild, err := r.GuildOf(ctx, channel)
 	if err != nil {
 		return Grant{}, err
+	}
+	if guild == 0 {
+		return r.canDirect(ctx, user, channel, need)
 	}
 	return r.ask(ctx, guild, user, func(g *Guild, m *wire.MemberRecord) (Grant, error) {
 		return judgeChannel(g, m, channel, need)
@@ -310,7 +332,7 @@ func (r *Roster) keep(guild, user id.ID, state GuildState) bool {
 	return true
 }
 
-// GuildOf is the guild that a channel is in, or 10003.
+// GuildOf is the guild that a channel is in, 0 for a direct one, or 10003.
 func (r *Roster) GuildOf(ctx context.Context, channel id.ID) (id.ID, error) {
 	r.mu.Lock()
 	guild, ok := r.channels.Get(channel)
@@ -439,7 +461,12 @@ func (r *Roster) Fenced(ctx context.Context, channel id.ID, do func() error) err
 		if err != nil {
 			return err
 		}
-		if err := r.Refresh(ctx, guild); err != nil {
+		if guild == 0 {
+			_, err = r.loadDirect(ctx, channel)
+		} else {
+			err = r.Refresh(ctx, guild)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -29,8 +29,8 @@ import (
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 const (
-	guild, channel, role = id.ID(100), id.ID(200), id.ID(300)
-	owner, alice, bob    = id.ID(1), id.ID(2), id.ID(3)
+	guild, channel, other, role = id.ID(100), id.ID(200), id.ID(201), id.ID(300)
+	owner, alice, bob           = id.ID(1), id.ID(2), id.ID(3)
 )
 
 type bundle struct {
@@ -197,7 +197,8 @@ func TestHandleEntries_MovesACopyAsTheReadModelMoves(t *testing.T) {
 		entry(wire.RoleCreated, 4, 0, wire.RoleChangedPayload{Role: wire.Role{ID: role, Name: "r", Permissions: perm.ManageMessages, Position: 1}}),
 		entry(wire.MemberUpdated, 5, alice, wire.MemberChangedPayload{Member: wire.MemberRecord{UserID: alice, MemberFields: wire.MemberFields{Roles: []id.ID{role}}}}),
 		entry(wire.ChannelUpdated, 6, 0, wire.ChannelChangedPayload{Channel: wire.Channel{ID: channel, GuildID: guild, Name: "renamed",
-			PermissionOverwrites: []wire.Overwrite{{ID: role, Type: wire.OverwriteRole, Deny: perm.SendMessages}}}}),
+			PermissionOverwrites: []wire.Overwrite{{ID: role, Type: wire.OverwriteRole, Deny: perm.SendMessages}}},
+			Others: []wire.Channel{{ID: other, GuildID: guild, Name: "moved along"}}}),
 		removed(7, bob),
 		entry(wire.RoleDeleted, 8, 0, wire.RoleDeletedPayload{RoleID: role}),
 	}

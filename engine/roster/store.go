@@ -97,8 +97,11 @@ func (o *Outbox) Record(ctx context.Context, tx pgx.Tx, e bus.Entry) error {
 }
 
 func aggregateOf(e bus.Entry) (kind string, aggregate id.ID) {
-	if isUserEvent(e.Type) {
+	switch {
+	case isUserEvent(e.Type):
 		return "user", e.User
+	case e.Type == wire.DirectChanged:
+		return "direct", e.Channel
 	}
 	return "guild", e.Guild
 }
@@ -131,6 +134,11 @@ func (o *Outbox) Settle(ctx context.Context, e bus.Entry) (bus.Position, error) 
 // exhaust the pool.
 func (o *Outbox) CatchUpGuild(ctx context.Context, tx pgx.Tx, guild id.ID) error {
 	return o.settleBefore(ctx, tx, "guild", guild, math.MaxInt64)
+}
+
+// CatchUpDirect is CatchUpGuild for a direct channel.
+func (o *Outbox) CatchUpDirect(ctx context.Context, tx pgx.Tx, channel id.ID) error {
+	return o.settleBefore(ctx, tx, "direct", channel, math.MaxInt64)
 }
 
 func (o *Outbox) settle(ctx context.Context, e bus.Entry) (bus.Position, error) {

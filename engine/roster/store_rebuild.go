@@ -22,7 +22,8 @@ var rebuiltTotal = metrics.NewCounter(`xcord_roster_rebuilt_aggregates_total`)
 // Snapshot is a transaction that sees one moment.
 type Snapshot = pgx.Tx
 
-// Source reads all aggregates that a service owns, each as the entry that would make it as it is now, at its version.
+// Source reads all aggregates that a service owns, each as the entry that would make it as it is now, at its version; and who has the
+// messages, the latest one of each direct channel as its MESSAGE_SENT.
 type Source func(ctx context.Context, tx Snapshot, each func(bus.Entry) error) error
 
 // ErrBusy means that another process rebuilds the read model.
@@ -94,7 +95,7 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 
 // drop removes the read model of a closed log.
 func drop(ctx context.Context, log *bus.Log) error {
-	for _, kind := range []string{"guild", "members", "channel", "user", "guilds"} {
+	for _, kind := range []string{"guild", "members", "channel", "user", "guilds", "direct", "directs"} {
 		for from := uint64(0); ; {
 			keys, next, err := log.Keys(ctx, kind, from)
 			if err != nil {
@@ -238,6 +239,10 @@ func restored(e bus.Entry) (ops []bus.Op, err error) {
 		ops, err = userOps(e)
 	case wire.ServerCreated:
 		ops, err = createdOps(e)
+	case wire.DirectChanged:
+		ops, err = directOps(e)
+	case wire.MessageSent:
+		return lastOps(e), nil
 	default:
 		panic("BUG: a source gave " + string(e.Type))
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/xcord/xcord/engine/id"
 )
@@ -50,6 +51,27 @@ type AuditNote struct {
 	Changes []AuditChange     `json:"changes,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
 	Reason  string            `json:"reason,omitempty"`
+}
+
+// Channel is the channel that a note tells of: whoever cannot see it has not to hear of it. 0 is none. That a channel was deleted tells of
+// none: nobody can see it by then, and its note must not say more than that.
+func (n AuditNote) Channel() id.ID {
+	switch n.Action {
+	case AuditChannelCreate, AuditChannelUpdate, AuditOverwriteCreate, AuditOverwriteUpdate, AuditOverwriteDelete, AuditMessageBulkDelete:
+		return n.Target
+	case AuditInviteCreate, AuditInviteDelete:
+		for _, c := range n.Changes {
+			var channel id.ID
+			if c.Key == "channel_id" && json.Unmarshal(slices.Concat(c.New, c.Old), &channel) == nil {
+				return channel
+			}
+		}
+	}
+	channel, err := id.Parse(n.Options["channel_id"])
+	if err != nil {
+		return 0
+	}
+	return channel
 }
 
 // AuditChange is one thing that is different now. An absent value is one that there was not, or is not any more.

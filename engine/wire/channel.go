@@ -24,7 +24,7 @@ func (t ChannelType) Texts() bool { return t != ChannelCategory }
 // Overwrite is a permission overwrite of a channel.
 type Overwrite = perm.Overwrite
 
-// Channel is a channel of a guild or a direct one.
+// Channel is a channel of a guild. A direct one is a PrivateChannel.
 type Channel struct {
 	ID                   id.ID           `json:"id"`
 	Type                 ChannelType     `json:"type"`
@@ -41,7 +41,6 @@ type Channel struct {
 	UserLimit            int             `json:"user_limit"`           // 0 is none
 	RTCRegion            *string         `json:"rtc_region,omitempty"` // absent is automatic
 	PermissionOverwrites List[Overwrite] `json:"permission_overwrites"`
-	Recipients           []User          `json:"recipients,omitempty"` // of direct channels
 }
 
 // ChannelUpdate is CHANNEL_UPDATE: the channel but for its last message, which the change does not know, and which a null would make
@@ -82,9 +81,11 @@ type CreateChannel struct {
 	PermissionOverwrites []ChannelOverwrite `json:"permission_overwrites,omitempty" validate:"max=100,dive"`
 }
 
-// UpdateChannel is the body of PATCH /channels/{channel}.
+// UpdateChannel is the body of PATCH /channels/{channel}. Of a direct channel only the name counts, and only there may it be taken away.
+// UpdateChannel is the body of PATCH /channels/{channel}. Type is what it is already: no kind of channel here becomes another.
 type UpdateChannel struct {
-	Name                 *string             `json:"name,omitempty" validate:"omitnil,min=1,max=100,nonul"`
+	Name                 Optional[string]    `json:"name,omitzero" validate:"omitnil,min=1,max=100,nonul"`
+	Type                 *ChannelType        `json:"type,omitempty"`
 	Topic                Optional[string]    `json:"topic,omitzero" validate:"omitnil,max=4096,nonul"`
 	NSFW                 *bool               `json:"nsfw,omitempty"`
 	Position             *int                `json:"position,omitempty" validate:"omitnil,min=0,max=2147483647"`
@@ -94,6 +95,14 @@ type UpdateChannel struct {
 	UserLimit            *int                `json:"user_limit,omitempty" validate:"omitnil,min=0,max=99"`
 	RTCRegion            Optional[string]    `json:"rtc_region,omitzero" validate:"omitnil,max=64,nonul"`
 	PermissionOverwrites *[]ChannelOverwrite `json:"permission_overwrites,omitempty" validate:"omitnil,max=100,dive"`
+}
+
+// MoveChannel is an element of the body of PATCH /guilds/{guild}/channels. LockPermissions gives the channel the overwrites of its category.
+type MoveChannel struct {
+	ID              id.ID           `json:"id"`
+	Position        *int            `json:"position,omitempty" validate:"omitnil,min=0,max=2147483647"`
+	ParentID        Optional[id.ID] `json:"parent_id,omitzero"`
+	LockPermissions *bool           `json:"lock_permissions,omitempty"`
 }
 
 // The two kinds of Overwrite.

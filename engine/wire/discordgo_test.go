@@ -81,6 +81,15 @@ func TestDiscordgo_ReadsMessages(t *testing.T) {
 
 	d := decodeAs[discordgo.MessageDeleteBulk](t, MessageDeleteBulk{IDs: List[id.ID]{sampleID}, ChannelID: sampleID})
 	want(t, "bulk", d.Messages, []string{text})
+	reactor := sampleMember().Member(sampleUser())
+	added := decodeAs[discordgo.MessageReactionAdd](t, ReactionAdd{UserID: sampleID, ChannelID: sampleID, MessageID: sampleID, GuildID: sampleID, Member: &reactor, Emoji: Emoji{Name: "🦊"}})
+	want(t, "added", added.MessageReaction, &discordgo.MessageReaction{UserID: text, ChannelID: text, MessageID: text, GuildID: text, Emoji: discordgo.Emoji{Name: "🦊"}})
+	want(t, "who added", added.Member.User.ID, text)
+	removed := decodeAs[discordgo.MessageReactionRemove](t, ReactionRemove{UserID: sampleID, MessageID: sampleID, Emoji: Emoji{Name: "🦊"}})
+	want(t, "removed", removed.Emoji.Name, "🦊")
+	want(t, "all removed", decodeAs[discordgo.MessageReactionRemoveAll](t, ReactionRemoveAll{MessageID: sampleID}).MessageID, text)
+	pins := decodeAs[discordgo.ChannelPinsUpdate](t, ChannelPinsUpdate{GuildID: sampleID, ChannelID: sampleID, LastPinTimestamp: sampleTime})
+	want(t, "pins", pins.LastPinTimestamp, "2024-01-01T00:00:00.123000+00:00")
 	typing := decodeAs[discordgo.TypingStart](t, TypingStart{ChannelID: sampleID, GuildID: sampleID, UserID: sampleID, Timestamp: 7})
 	want(t, "typing", typing.Timestamp, 7)
 }

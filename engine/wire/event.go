@@ -11,32 +11,37 @@ type EventType string
 
 // The durable events. Each names the body of its entry in the log.
 const (
-	UserCreated     EventType = "USER_CREATED"           // UserChangedPayload
-	UserUpdated     EventType = "USER_UPDATED"           // UserChangedPayload
-	UserDeleted     EventType = "USER_DELETED"           // UserDeletedPayload
-	ServerCreated   EventType = "SERVER_CREATED"         // ServerCreatedPayload
-	ServerUpdated   EventType = "SERVER_UPDATED"         // ServerUpdatedPayload
-	ServerDeleted   EventType = "SERVER_DELETED"         // ServerDeletedPayload
-	ChannelCreated  EventType = "CHANNEL_CREATED"        // ChannelChangedPayload
-	ChannelUpdated  EventType = "CHANNEL_UPDATED"        // ChannelChangedPayload
-	ChannelDeleted  EventType = "CHANNEL_DELETED"        // ChannelDeletedPayload
-	RoleCreated     EventType = "ROLE_CREATED"           // RoleChangedPayload
-	RoleUpdated     EventType = "ROLE_UPDATED"           // RoleChangedPayload
-	RoleDeleted     EventType = "ROLE_DELETED"           // RoleDeletedPayload
-	MemberJoined    EventType = "MEMBER_JOINED"          // MemberChangedPayload
-	MemberUpdated   EventType = "MEMBER_UPDATED"         // MemberChangedPayload
-	MemberRemoved   EventType = "MEMBER_REMOVED"         // MemberRemovedPayload
-	BanAdded        EventType = "BAN_ADDED"              // BanChangedPayload; of somebody who was no member: a member's ban is MEMBER_REMOVED
-	BanRemoved      EventType = "BAN_REMOVED"            // BanChangedPayload
-	InviteCreated   EventType = "INVITE_CREATED"         // InviteChangedPayload
-	InviteDeleted   EventType = "INVITE_DELETED"         // InviteDeletedPayload
-	MessageSent     EventType = "MESSAGE_SENT"           // MessageSentPayload
-	MessageUpdated  EventType = "MESSAGE_UPDATED"        // MessageUpdatedPayload
-	MessageDeleted  EventType = "MESSAGE_DELETED"        // MessageDeletedPayload
-	MessagesRead    EventType = "MESSAGE_READ"           // MessageReadPayload
-	SettingsUpdated EventType = "GUILD_SETTINGS_UPDATED" // GuildSettings: one user's, of one guild
-	EpochBegan      EventType = "EPOCH_BEGAN"            // for the log itself: here it was opened again after it had lost something
-	TypingStarted   EventType = "TYPING_STARTED"         // TypingStart; pub/sub only
+	UserCreated      EventType = "USER_CREATED"           // UserChangedPayload
+	UserUpdated      EventType = "USER_UPDATED"           // UserChangedPayload
+	UserDeleted      EventType = "USER_DELETED"           // UserDeletedPayload
+	ServerCreated    EventType = "SERVER_CREATED"         // ServerCreatedPayload
+	ServerUpdated    EventType = "SERVER_UPDATED"         // ServerUpdatedPayload
+	ServerDeleted    EventType = "SERVER_DELETED"         // ServerDeletedPayload
+	ChannelCreated   EventType = "CHANNEL_CREATED"        // ChannelChangedPayload
+	ChannelUpdated   EventType = "CHANNEL_UPDATED"        // ChannelChangedPayload
+	ChannelDeleted   EventType = "CHANNEL_DELETED"        // ChannelDeletedPayload
+	RoleCreated      EventType = "ROLE_CREATED"           // RoleChangedPayload
+	RoleUpdated      EventType = "ROLE_UPDATED"           // RoleChangedPayload
+	RoleDeleted      EventType = "ROLE_DELETED"           // RoleDeletedPayload
+	MemberJoined     EventType = "MEMBER_JOINED"          // MemberChangedPayload
+	MemberUpdated    EventType = "MEMBER_UPDATED"         // MemberChangedPayload
+	MemberRemoved    EventType = "MEMBER_REMOVED"         // MemberRemovedPayload
+	BanAdded         EventType = "BAN_ADDED"              // BanChangedPayload; of somebody who was no member: a member's ban is MEMBER_REMOVED
+	BanRemoved       EventType = "BAN_REMOVED"            // BanChangedPayload
+	InviteCreated    EventType = "INVITE_CREATED"         // InviteChangedPayload
+	InviteDeleted    EventType = "INVITE_DELETED"         // InviteDeletedPayload
+	DirectChanged    EventType = "DIRECT_CHANGED"         // DirectChangedPayload: a direct channel was opened, closed, or is another one now
+	MessageSent      EventType = "MESSAGE_SENT"           // MessageSentPayload
+	MessageUpdated   EventType = "MESSAGE_UPDATED"        // MessageUpdatedPayload
+	MessageDeleted   EventType = "MESSAGE_DELETED"        // MessageDeletedPayload
+	ReactionAdded    EventType = "REACTION_ADDED"         // ReactionPayload
+	ReactionRemoved  EventType = "REACTION_REMOVED"       // ReactionPayload
+	ReactionsCleared EventType = "REACTIONS_CLEARED"      // ReactionPayload; of one emoji or of all
+	PinsUpdated      EventType = "PINS_UPDATED"           // PinsUpdatedPayload
+	MessagesRead     EventType = "MESSAGE_READ"           // MessageReadPayload
+	SettingsUpdated  EventType = "GUILD_SETTINGS_UPDATED" // GuildSettings: one user's, of one guild
+	EpochBegan       EventType = "EPOCH_BEGAN"            // for the log itself: here it was opened again after it had lost something
+	TypingStarted    EventType = "TYPING_STARTED"         // TypingSignal; pub/sub only
 )
 
 // Event is what the house knows about an EventType.
@@ -55,32 +60,37 @@ const auditCreated = "GUILD_AUDIT_LOG_ENTRY_CREATE"
 
 // Events is the table of all events. It is never written to.
 var Events = map[EventType]Event{
-	UserCreated:     {Durable: true},
-	UserUpdated:     {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
-	UserDeleted:     {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
-	ServerCreated:   {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
-	ServerUpdated:   {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	ServerDeleted:   {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
-	ChannelCreated:  {Dispatches: []string{"CHANNEL_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	ChannelUpdated:  {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	ChannelDeleted:  {Dispatches: []string{"CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	RoleCreated:     {Dispatches: []string{"GUILD_ROLE_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	RoleUpdated:     {Dispatches: []string{"GUILD_ROLE_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	RoleDeleted:     {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
-	MemberJoined:    {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
-	MemberUpdated:   {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
-	MemberRemoved:   {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_BAN_ADD", "GUILD_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
-	BanAdded:        {Dispatches: []string{"GUILD_BAN_ADD", auditCreated}, Intent: IntentGuildModeration, Durable: true},
-	BanRemoved:      {Dispatches: []string{"GUILD_BAN_REMOVE", auditCreated}, Intent: IntentGuildModeration, Durable: true},
-	InviteCreated:   {Dispatches: []string{"INVITE_CREATE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
-	InviteDeleted:   {Dispatches: []string{"INVITE_DELETE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
-	MessageSent:     {Dispatches: []string{"MESSAGE_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
-	MessageUpdated:  {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
-	MessageDeleted:  {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK", auditCreated}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
-	MessagesRead:    {Dispatches: []string{"MESSAGE_ACK", "MESSAGE_READ"}, Durable: true},
-	SettingsUpdated: {Dispatches: []string{"USER_GUILD_SETTINGS_UPDATE"}, Durable: true},
-	EpochBegan:      {Durable: true},
-	TypingStarted:   {Dispatches: []string{"TYPING_START"}, Intent: IntentGuildMessageTyping, DirectIntent: IntentDirectMessageTyping},
+	UserCreated:      {Durable: true},
+	UserUpdated:      {Dispatches: []string{"USER_UPDATE", "GUILD_MEMBER_UPDATE"}, Durable: true},
+	UserDeleted:      {Dispatches: []string{"GUILD_MEMBER_REMOVE"}, Intent: IntentGuildMembers, Durable: true},
+	ServerCreated:    {Dispatches: []string{"GUILD_CREATE"}, Intent: IntentGuilds, Durable: true},
+	ServerUpdated:    {Dispatches: []string{"GUILD_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	ServerDeleted:    {Dispatches: []string{"GUILD_DELETE"}, Intent: IntentGuilds, Durable: true},
+	ChannelCreated:   {Dispatches: []string{"CHANNEL_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	ChannelUpdated:   {Dispatches: []string{"CHANNEL_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	ChannelDeleted:   {Dispatches: []string{"CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleCreated:      {Dispatches: []string{"GUILD_ROLE_CREATE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleUpdated:      {Dispatches: []string{"GUILD_ROLE_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	RoleDeleted:      {Dispatches: []string{"GUILD_ROLE_DELETE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuilds, Durable: true},
+	MemberJoined:     {Dispatches: []string{"GUILD_MEMBER_ADD", "GUILD_CREATE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	MemberUpdated:    {Dispatches: []string{"GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	MemberRemoved:    {Dispatches: []string{"GUILD_MEMBER_REMOVE", "GUILD_BAN_ADD", "GUILD_DELETE", auditCreated}, Intent: IntentGuildMembers, Durable: true},
+	BanAdded:         {Dispatches: []string{"GUILD_BAN_ADD", auditCreated}, Intent: IntentGuildModeration, Durable: true},
+	BanRemoved:       {Dispatches: []string{"GUILD_BAN_REMOVE", auditCreated}, Intent: IntentGuildModeration, Durable: true},
+	InviteCreated:    {Dispatches: []string{"INVITE_CREATE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
+	InviteDeleted:    {Dispatches: []string{"INVITE_DELETE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
+	DirectChanged:    {Dispatches: []string{"CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"}, Durable: true},
+	MessageSent:      {Dispatches: []string{"MESSAGE_CREATE", "CHANNEL_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	MessageUpdated:   {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	MessageDeleted:   {Dispatches: []string{"MESSAGE_DELETE", "MESSAGE_DELETE_BULK", auditCreated}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
+	ReactionAdded:    {Dispatches: []string{"MESSAGE_REACTION_ADD"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
+	ReactionRemoved:  {Dispatches: []string{"MESSAGE_REACTION_REMOVE"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
+	ReactionsCleared: {Dispatches: []string{"MESSAGE_REACTION_REMOVE_ALL", "MESSAGE_REACTION_REMOVE_EMOJI"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
+	PinsUpdated:      {Dispatches: []string{"CHANNEL_PINS_UPDATE", "MESSAGE_UPDATE"}, Intent: IntentGuilds, DirectIntent: IntentDirectMessages, Durable: true},
+	MessagesRead:     {Dispatches: []string{"MESSAGE_ACK", "MESSAGE_READ"}, Durable: true},
+	SettingsUpdated:  {Dispatches: []string{"USER_GUILD_SETTINGS_UPDATE"}, Durable: true},
+	EpochBegan:       {Durable: true},
+	TypingStarted:    {Dispatches: []string{"TYPING_START"}, Intent: IntentGuildMessageTyping, DirectIntent: IntentDirectMessageTyping},
 }
 
 // UserChangedPayload is the body of USER_CREATED and USER_UPDATED.
@@ -109,14 +119,17 @@ type ServerUpdatedPayload struct {
 	Guild Guild `json:"guild"`
 }
 
-// ServerDeletedPayload is the body of SERVER_DELETED.
+// ServerDeletedPayload is the body of SERVER_DELETED, with the channels that went with it.
 type ServerDeletedPayload struct {
-	GuildID id.ID `json:"guild_id"`
+	GuildID  id.ID   `json:"guild_id"`
+	Channels []id.ID `json:"channels,omitempty"`
 }
 
 // ChannelChangedPayload is the body of CHANNEL_CREATED and CHANNEL_UPDATED.
 type ChannelChangedPayload struct {
 	Channel Channel `json:"channel"`
+	// Others are channels of CHANNEL_UPDATED that change in the same step: moved together, or in step with their category.
+	Others []Channel `json:"others,omitempty"`
 }
 
 // ChannelDeletedPayload is the body of CHANNEL_DELETED.
@@ -152,11 +165,14 @@ const (
 type MemberRemovedPayload struct {
 	User  User   `json:"user"`
 	Cause string `json:"cause"`
+	// PurgeSince is from where on what a banned user wrote is to be deleted, up to here; 0 is nothing.
+	PurgeSince id.ID `json:"purge_since,omitempty"`
 }
 
 // BanChangedPayload is the body of BAN_ADDED and BAN_REMOVED.
 type BanChangedPayload struct {
-	User User `json:"user"`
+	User       User  `json:"user"`
+	PurgeSince id.ID `json:"purge_since,omitempty"` // as in MemberRemovedPayload
 }
 
 // InviteChangedPayload is the body of INVITE_CREATED.
@@ -178,8 +194,11 @@ type MessageSentPayload struct {
 	Member      json.RawMessage `json:"member,omitempty"` // of a MemberFields; absent in direct channels
 	ChannelType ChannelType     `json:"channel_type"`
 	Mentions    []id.ID         `json:"mentions,omitempty"`
+	// Reopens is the direct channel for those who had closed it.
+	Reopens *DirectChangedPayload `json:"reopens,omitempty"`
 	// Pings are the users and roles that it mentions, and the guild's id when it is for everyone. It stands last: see package reads.
 	Pings []id.ID `json:"pings,omitempty"`
+	// Pings are whom it counts as a mention for: users, roles, and the guild's id when it is for everyone. It stands last: see package reads.
 }
 
 // MessageUpdatedPayload is the body of MESSAGE_UPDATED: the whole message as it is now.

@@ -230,7 +230,7 @@ type Ready struct {
 	ResumeGatewayURL string                 `json:"resume_gateway_url"`
 	Shard            *[2]int                `json:"shard,omitempty"`
 	Application      ReadyApplication       `json:"application"`
-	PrivateChannels  List[Channel]          `json:"private_channels"`
+	PrivateChannels  List[PrivateChannel]   `json:"private_channels"`
 	Relationships    List[Null]             `json:"relationships"`
 	Presences        List[Null]             `json:"presences"`
 	UserSettings     struct{}               `json:"user_settings"`
@@ -251,7 +251,14 @@ type Resumed struct {
 	Trace List[string] `json:"_trace"`
 }
 
-// TypingStart is TYPING_START, and the body of the ephemeral topic of the same purpose.
+// TypingSignal is the body of the ephemeral topic of the same purpose.
+type TypingSignal struct {
+	TypingStart
+	// To are the recipients of a direct channel.
+	To []id.ID `json:"to,omitempty"`
+}
+
+// TypingStart is TYPING_START.
 type TypingStart struct {
 	ChannelID id.ID   `json:"channel_id"`
 	GuildID   id.ID   `json:"guild_id,omitempty"`

@@ -57,6 +57,9 @@ type Guild struct {
 	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
+// SuppressJoins is the bit of Guild.SystemChannelFlags with which nobody is told there who joins.
+const SuppressJoins = 1 << 0
+
 // NewGuild is a guild with everything at its default.
 func NewGuild(guild id.ID, name string, owner id.ID) Guild {
 	return Guild{
@@ -139,8 +142,9 @@ type MyGuild struct {
 
 // CreateGuild is the body of POST /guilds.
 type CreateGuild struct {
-	Name string           `json:"name" validate:"required,min=2,max=100,nonul"`
-	Icon Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
+	Name               string           `json:"name" validate:"required,min=2,max=100,nonul"`
+	SystemChannelFlags int              `json:"system_channel_flags,omitempty" validate:"min=0,max=2147483647"`
+	Icon               Optional[string] `json:"icon,omitzero" validate:"omitnil,max=1400000"`
 }
 
 // UpdateGuild is the body of PATCH /guilds/{guild}.

@@ -11,6 +11,10 @@ const (
 	HistoryPage   = 50 // what is given when no limit is asked for
 	BulkDeleteMin = 2
 	BulkDeleteMax = 100
+	ReactionsMax  = 20 // different ones under a message
+	ReactionsPage = 25 // of users who have reacted, when no limit is asked for
+	PinsMax       = 250
+	PinsPageMax   = 50
 
 	MembersPageMax = 1000
 	GuildsPageMax  = 200

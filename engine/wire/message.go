@@ -10,11 +10,22 @@ import (
 // MessageType says what a message is.
 type MessageType int
 
-// The kinds of message that people write.
+// The kinds of message that people write, and those that the server does.
 const (
 	MessageDefault MessageType = 0
+	MessagePinned  MessageType = 6
 	MessageReply   MessageType = 19
+
+	MessageRecipientAdd    MessageType = 1
+	MessageRecipientRemove MessageType = 2
+	MessageUserJoin        MessageType = 7
 )
+
+// Written reports whether people write such messages, and may edit them.
+func (t MessageType) Written() bool { return t == MessageDefault || t == MessageReply }
+
+// Deletable reports whether such messages can be deleted: who came into a group and who went stays written there.
+func (t MessageType) Deletable() bool { return t != MessageRecipientAdd && t != MessageRecipientRemove }
 
 // Bits of MessageBody.Flags.
 const (
@@ -111,28 +122,6 @@ type Attachment struct {
 	Description *string `json:"description,omitempty"`
 	Width       int     `json:"width,omitempty"`
 	Height      int     `json:"height,omitempty"`
-}
-
-// Reaction counts one emoji under a message. Me is the reader's own.
-type Reaction struct {
-	Emoji        Emoji          `json:"emoji"`
-	Count        int            `json:"count"`
-	CountDetails ReactionCounts `json:"count_details"`
-	BurstColors  List[string]   `json:"burst_colors"`
-	MeBurst      bool           `json:"me_burst"`
-	Me           bool           `json:"me"`
-}
-
-// ReactionCounts splits a reaction's count; burst ones are not offered here.
-type ReactionCounts struct {
-	Normal int `json:"normal"`
-	Burst  int `json:"burst"`
-}
-
-// Emoji is an emoji in a reaction: without an id its name is the character itself.
-type Emoji struct {
-	ID   id.ID  `json:"id"`
-	Name string `json:"name"`
 }
 
 // Embed is a card under a message, in requests and responses alike. Type is "rich" in every
@@ -314,6 +303,19 @@ func appendHead(dst []byte, message id.ID, author []byte) []byte {
 	dst = append(dst, `","author":`...)
 	dst = append(dst, author...)
 	return append(dst, ',')
+}
+
+// AppendReactions adds reactions to the end of a message's JSON; none leaves it as it is.
+func AppendReactions(message []byte, reactions []Reaction) ([]byte, error) {
+	if len(reactions) == 0 {
+		return message, nil
+	}
+	b, err := json.Marshal(reactions)
+	if err != nil {
+		return nil, err
+	}
+	message = append(message[:len(message)-1], `,"reactions":`...)
+	return append(append(message, b...), '}'), nil
 }
 
 // appendBody appends an object without its opening brace. A MessageBody is never empty, so

@@ -16,6 +16,8 @@ type Ack struct {
 	Manual    bool  `json:"manual,omitempty"`
 	// GuildID says that those who see the channel are told, too, and in which guild it is; absent where nobody is told.
 	GuildID id.ID `json:"guild_id,omitempty"`
+	// To are the others in a direct channel, who are told.
+	To []id.ID `json:"to,omitempty"`
 }
 
 // MessageReadPayload is the body of MESSAGE_READ: the acks of many users, each of which is for its own user's sessions.

@@ -160,6 +160,14 @@ func sampleChannel() Channel {
 	}
 }
 
+func sampleDirect(kind ChannelType) *Direct {
+	d := &Direct{ID: sampleID, Type: kind, Recipients: []id.ID{sampleID, 1}}
+	if kind == ChannelGroupDM {
+		d.OwnerID, d.Name = sampleID, ptr("group")
+	}
+	return d
+}
+
 func sampleRole() Role {
 	return Role{
 		ID: sampleID, Name: "mods", Permissions: perm.All, Position: 1, Color: 0xffffff,
@@ -235,6 +243,10 @@ func TestResponses_HaveTheShapeOfTheOfficialSchemas(t *testing.T) {
 	f("GuildRoleResponse", sampleRole())
 	f("GuildChannelResponse", Channel{ID: sampleID, GuildID: sampleID, Name: "general"})
 	f("GuildChannelResponse", sampleChannel())
+	f("PrivateChannelResponse", sampleDirect(ChannelDM).For(sampleID, 0, map[id.ID]User{1: {ID: sampleID}}))
+	f("PrivateChannelResponse", sampleDirect(ChannelDM).For(sampleID, sampleID, map[id.ID]User{1: sampleUser()}))
+	f("PrivateGroupChannelResponse", sampleDirect(ChannelGroupDM).For(sampleID, 0, map[id.ID]User{1: {ID: sampleID}}))
+	f("PrivateGroupChannelResponse", sampleDirect(ChannelGroupDM).For(1, sampleID, map[id.ID]User{sampleID: sampleUser()}))
 	f("GuildMemberResponse", MemberRecord{MemberFields: MemberFields{JoinedAt: sampleTime}}.Member(User{ID: sampleID}))
 	f("GuildMemberResponse", sampleMember().Member(sampleUser()))
 	f("GuildBanResponse", Ban{User: User{ID: sampleID}})
@@ -254,6 +266,9 @@ func TestResponses_HaveTheShapeOfTheOfficialSchemas(t *testing.T) {
 	f("GuildInviteResponse", sampleInvite())
 	f("MessageResponse", Message{ID: sampleID, Timestamp: sampleTime, Author: User{ID: sampleID}, MessageBody: MessageBody{ChannelID: sampleID}})
 	f("MessageResponse", Message{ID: sampleID, Timestamp: sampleTime, Author: sampleUser(), MessageBody: sampleBody()})
+	f("PinnedMessagesResponse", PinnedMessages{})
+	pinned := mustJSON(t, Message{ID: sampleID, Timestamp: sampleTime, Author: sampleUser(), MessageBody: sampleBody()})
+	f("PinnedMessagesResponse", PinnedMessages{Items: List[PinnedMessage]{{PinnedAt: sampleTime, Message: pinned}}, HasMore: true})
 	f("PrivateApplicationResponse", NewApplication(User{ID: sampleID}, User{ID: sampleID}))
 	f("VoiceStateResponse", VoiceState{GuildID: sampleID, UserID: sampleID})
 	f("GatewayResponse", Gateway{URL: "ws://x"})

@@ -37,9 +37,14 @@ type court struct {
 
 func newCourt(t *testing.T) *court {
 	t.Helper()
+	return newCourtIn(t, single(t))
+}
+
+func newCourtIn(t *testing.T, w *world) *court {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: len(askers)}
 	t.Cleanup(transport.CloseIdleConnections)
-	c := &court{world: single(t), as: map[string]*person{}, http: &http.Client{Transport: transport}}
+	c := &court{world: w, as: map[string]*person{}, http: &http.Client{Transport: transport}}
 	c.enrol(t)
 	owner := c.as["owner"]
 	var g wire.Guild
@@ -56,7 +61,7 @@ func newCourt(t *testing.T) *court {
 	}
 	owner.invite(t, c.channel, c.as["ex-member"], c.as["banned"], c.as["member"], c.as["denied"], c.as["moderator"], c.as["administrator"])
 	c.must(t, c.as["ex-member"].LeaveGuild(t.Context(), c.guild))
-	c.must(t, owner.Ban(t.Context(), c.guild, c.as["banned"].id, "for the test"))
+	c.must(t, owner.Ban(t.Context(), c.guild, c.as["banned"].id, wire.BanUser{}, "for the test"))
 	c.low = c.role(t, "low", 0)
 	denied := c.role(t, "denied", 0, "denied")
 	moderators := c.role(t, "moderators", moderation, "moderator")
@@ -126,7 +131,20 @@ func (c *court) lay(t *testing.T) {
 		"application": app.ID.String(), "banned": c.as["banned"].id.String(), "nobody": nobody, "none": "none", "stranger": c.as["stranger"].id.String(),
 		"owner": owner.id.String(), "emoji": "%F0%9F%A6%8A",
 	}
+	for _, who := range []string{"member", "denied"} {
+		c.names[who] = c.as[who].id.String()
+	}
+	// A DM of the owner and the member, and a group of these and the moderator, in which the administrator was.
+	dm, err := owner.OpenChannel(t.Context(), c.as["member"].id)
+	c.must(t, err)
+	group := c.group(t, "member", "moderator", "administrator")
+	c.must(t, owner.RemoveRecipient(t.Context(), group, c.as["administrator"].id))
+	c.names["dm"], c.names["group"] = dm.ID.String(), group.String()
+	c.names["private"], c.names["crowded"] = owner.say(t, dm.ID, "for two").ID.String(), owner.say(t, group, "for three").ID.String()
 	c.fresh = map[string]func(*testing.T) string{
+		"new-private": func(t *testing.T) string { return owner.say(t, dm.ID, "for two").ID.String() },
+		"new-crowded": func(t *testing.T) string { return owner.say(t, group, "for three").ID.String() },
+		"new-group":   func(t *testing.T) string { return c.group(t, "member", "moderator").String() },
 		"new-channel": func(t *testing.T) string {
 			ch, err := owner.CreateChannel(t.Context(), c.guild, wire.CreateChannel{Name: "fresh"})
 			c.must(t, err)
@@ -165,10 +183,22 @@ func (c *court) lay(t *testing.T) {
 		},
 		"new-ban": func(t *testing.T) string {
 			bot := c.bot(t)
-			c.must(t, owner.Ban(t.Context(), c.guild, bot, ""))
+			c.must(t, owner.Ban(t.Context(), c.guild, bot, wire.BanUser{}, ""))
 			return bot.String()
 		},
 	}
+}
+
+// group makes one of the owner's with askers.
+func (c *court) group(t *testing.T, with ...string) id.ID {
+	t.Helper()
+	var others []id.ID
+	for _, who := range with {
+		others = append(others, c.as[who].id)
+	}
+	g, err := c.as["owner"].OpenChannel(t.Context(), others...)
+	c.must(t, err)
+	return g.ID
 }
 
 // bot makes a bot, which is the cheapest somebody. Nobody may have many, so all persons take turns.

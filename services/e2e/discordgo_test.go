@@ -110,6 +110,13 @@ func TestDiscordgo_UnchangedBotAnswersPing(t *testing.T) {
 		}
 	}, adas)
 
+	t.Run("EveryMethod", func(t *testing.T) {
+		l := newLibrary(t, newCourtIn(t, w))
+		l.everyCall()
+		l.happens()
+		l.everyEvent()
+	})
+
 	if err := bot.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -128,6 +128,7 @@ func (c *court) deeds() map[string]deed {
 	on := func(event, place string, do deed) { out[strings.TrimSpace(event+" "+place)] = do }
 	c.guildDeeds(on, mark)
 	c.memberDeeds(on, mark)
+	c.directDeeds(on, mark)
 	for place, channel := range map[string]id.ID{"open": c.channel, "hidden": c.hidden} {
 		secret := ""
 		if place == "hidden" {
@@ -138,6 +139,13 @@ func (c *court) deeds() map[string]deed {
 			c.must(t, owner.Typing(t.Context(), channel))
 			return channel.String()
 		})
+		for _, name := range []string{"MESSAGE_ACK", "MESSAGE_READ"} {
+			on(name, place, func(t *testing.T) string {
+				m := c.as["administrator"].say(t, channel, secret+"read me").ID.String()
+				c.must(t, owner.Do(t.Context(), "POST", "/channels/"+channel.String()+"/messages/"+m+"/ack", struct{}{}, nil))
+				return m
+			})
+		}
 		on("INVITE_CREATE", place, func(t *testing.T) string {
 			in, err := owner.CreateInvite(t.Context(), channel, wire.CreateInvite{Unique: new(true)})
 			c.must(t, err)
@@ -162,6 +170,7 @@ func (c *court) deeds() map[string]deed {
 			c.must(t, owner.DeleteMessage(t.Context(), channel, m))
 			return m.String()
 		})
+		c.markDeeds(on, place, channel, func(t *testing.T) string { return owner.say(t, channel, secret+"marked").ID.String() })
 		on("MESSAGE_DELETE_BULK", place, func(t *testing.T) string {
 			one, two := owner.say(t, channel, secret+"gone").ID, owner.say(t, channel, secret+"gone").ID
 			c.must(t, owner.DeleteMessages(t.Context(), channel, []id.ID{one, two}))
@@ -169,6 +178,30 @@ func (c *court) deeds() map[string]deed {
 		})
 	}
 	return out
+}
+
+// markDeeds are of reactions and pins, each under a message of its own.
+func (c *court) markDeeds(on func(event, place string, do deed), place string, channel id.ID, message func(*testing.T) string) {
+	send := func(t *testing.T, method, path string) {
+		c.must(t, c.as["owner"].Do(t.Context(), method, "/channels/"+channel.String()+path, nil, nil))
+	}
+	on("MESSAGE_REACTION_ADD", place, func(t *testing.T) string {
+		m := message(t)
+		send(t, "PUT", "/messages/"+m+"/reactions/"+c.names["emoji"]+"/@me")
+		return m
+	})
+	for event, rest := range map[string]string{"REMOVE": "/" + c.names["emoji"] + "/@me", "REMOVE_EMOJI": "/" + c.names["emoji"], "REMOVE_ALL": ""} {
+		on("MESSAGE_REACTION_"+event, place, func(t *testing.T) string {
+			m := message(t)
+			send(t, "PUT", "/messages/"+m+"/reactions/"+c.names["emoji"]+"/@me")
+			send(t, "DELETE", "/messages/"+m+"/reactions"+rest)
+			return m
+		})
+	}
+	on("CHANNEL_PINS_UPDATE", place, func(t *testing.T) string {
+		send(t, "PUT", "/messages/pins/"+message(t))
+		return channel.String()
+	})
 }
 
 // guildDeeds are of guilds and roles.
@@ -187,6 +220,17 @@ func (c *court) guildDeeds(on func(event, place string, do deed), mark func() st
 		c.must(t, err)
 		return text
 	})
+	on("USER_GUILD_SETTINGS_UPDATE", "own", func(t *testing.T) string {
+		c.must(t, owner.Do(t.Context(), "PATCH", "/users/@me/guilds/"+c.guild.String()+"/settings", map[string]any{"muted": true}, nil))
+		return c.guild.String()
+	})
+	on("GUILD_AUDIT_LOG_ENTRY_CREATE", "", func(t *testing.T) string {
+		text := mark()
+		user, err := id.Parse(c.fresh["new-member"](t))
+		c.must(t, err)
+		c.must(t, owner.Kick(t.Context(), c.guild, user, text))
+		return text
+	})
 	on("GUILD_ROLE_CREATE", "", func(t *testing.T) string { return c.fresh["new-role"](t) })
 	on("GUILD_ROLE_UPDATE", "", func(t *testing.T) string {
 		text := mark()
@@ -199,6 +243,47 @@ func (c *court) guildDeeds(on func(event, place string, do deed), mark func() st
 		c.must(t, err)
 		c.must(t, owner.DeleteRole(t.Context(), c.guild, role))
 		return role.String()
+	})
+}
+
+// directDeeds are of direct channels.
+func (c *court) directDeeds(on func(event, place string, do deed), mark func() string) {
+	owner := c.as["owner"]
+	for _, place := range []string{"dm", "group"} {
+		channel, err := id.Parse(c.names[place])
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+		on("MESSAGE_CREATE", place, func(t *testing.T) string { return owner.say(t, channel, mark()).Content })
+		on("MESSAGE_UPDATE", place, func(t *testing.T) string {
+			text := mark()
+			_, err := owner.EditMessage(t.Context(), channel, owner.say(t, channel, "before").ID, wire.EditMessage{Content: wire.Some(text)})
+			c.must(t, err)
+			return text
+		})
+		on("MESSAGE_DELETE", place, func(t *testing.T) string {
+			m := owner.say(t, channel, "gone").ID
+			c.must(t, owner.DeleteMessage(t.Context(), channel, m))
+			return m.String()
+		})
+		on("TYPING_START", place, func(t *testing.T) string {
+			c.must(t, owner.Typing(t.Context(), channel))
+			return channel.String()
+		})
+	}
+	on("CHANNEL_CREATE", "group", func(t *testing.T) string { return c.fresh["new-group"](t) })
+	on("CHANNEL_UPDATE", "group", func(t *testing.T) string {
+		text := mark()
+		group, err := id.Parse(c.names["group"])
+		c.must(t, err)
+		_, err = owner.UpdateChannel(t.Context(), group, wire.UpdateChannel{Name: wire.Some(text)})
+		c.must(t, err)
+		return text
+	})
+	on("CHANNEL_DELETE", "group", func(t *testing.T) string {
+		group := c.group(t, "member", "moderator")
+		c.must(t, owner.RemoveRecipient(t.Context(), group, c.as["member"].id))
+		return group.String()
 	})
 }
 
@@ -283,7 +368,7 @@ var toOne = []string{"READY", "RESUMED", "GUILD_MEMBERS_CHUNK"}
 // ofChannel says whether a dispatch is of a channel, so that it has to be tried in a hidden one, too.
 func ofChannel(body any) bool {
 	t := reflect.TypeOf(body)
-	if t == reflect.TypeFor[wire.Channel]() {
+	if t == reflect.TypeFor[wire.AnyChannel]() || t == reflect.TypeFor[wire.AnyChannelUpdate]() {
 		return true
 	}
 	for _, f := range reflect.VisibleFields(t) {

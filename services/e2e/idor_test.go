@@ -138,7 +138,7 @@ func (c *court) fill(t *testing.T, text, who string) string {
 }
 
 // rooted are the paths that are not under /api.
-var rooted = []string{"/avatars/", "/setup", "/reset", "/reference", "/attachments/"}
+var rooted = []string{"/avatars/", "/icons/", "/setup", "/reset", "/reference", "/attachments/"}
 
 func (c *court) send(t *testing.T, as *person, method, path, body string) string {
 	url := c.url + "/api/v10" + path

@@ -152,10 +152,10 @@ func registerAt(t *testing.T, url, name string) *person {
 	return &person{Client: c.WithToken(in.Token), id: in.User.ID, name: name, token: in.Token}
 }
 
-// guild makes a guild of the person's and returns it with its first text channel.
+// guild makes a guild of the person's and returns it with its first text channel, where nobody is told who joins.
 func (p *person) guild(t *testing.T, name string) (guild, channel id.ID) {
 	t.Helper()
-	g, err := p.CreateGuild(t.Context(), name)
+	g, err := p.CreateGuildOf(t.Context(), wire.CreateGuild{Name: name, SystemChannelFlags: wire.SuppressJoins})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,10 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 			First: func(ctx context.Context, emit session.Emit) error {
 				r.told = true
 				ready := s.ready(r, in, at)
+				var err error
+				if ready.PrivateChannels, err = s.privates(ctx, r); err != nil {
+					return err
+				}
 				if !r.shape.bot {
 					s.addOwn(ctx, &ready, at)
 				}
@@ -155,7 +159,7 @@ func (s *Service) ready(r *record, in session.Identify, at arrival) wire.Ready {
 
 // blind is the view of a session that has not been told of anything.
 func blind(r *record) *hub.View {
-	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents}
+	return &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, NoDirects: !r.shape.directs()}
 }
 
 func (s *Service) painter(r *record) painter {
@@ -395,8 +399,9 @@ func (c *core) attach(sub *session.Session, r *record, l look, paint painter, op
 	}
 	at := arrival{
 		pos: c.pos, user: l.user.User, guilds: map[id.ID]sight{},
-		view: &hub.View{User: r.user, Bot: r.shape.bot, Intents: r.shape.intents, Guilds: map[id.ID]*hub.Class{}},
+		view: blind(r),
 	}
+	at.view.Guilds = map[id.ID]*hub.Class{}
 	for guild, state := range l.guilds {
 		cp, err := c.settle(guild, state, r.user)
 		if err != nil {

@@ -209,14 +209,12 @@ func (s *Service) tellTyping(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case body := <-s.typing:
-			var t wire.TypingStart
-			if err := json.Unmarshal(body, &t); err != nil || t.GuildID == 0 {
+			var t wire.TypingSignal
+			if err := json.Unmarshal(body, &t); err != nil || t.GuildID == 0 && len(t.To) == 0 {
 				slog.Warn("a typing signal cannot be told", "err", err)
 				continue
 			}
-			s.core.send(&hub.Event{
-				Name: "TYPING_START", Intents: wire.IntentGuildMessageTyping, Guild: t.GuildID, Channel: t.ChannelID, Body: body,
-			})
+			s.core.send(expandTyping(t)...)
 		}
 	}
 }

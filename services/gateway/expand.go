@@ -23,7 +23,7 @@ func expand(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		return nil, err
 	}
 	audit, err := expandAudit(e)
-	return append(events, audit...), err
+	return append(address(wire.Events[e.Type].DirectIntent, e.To, events...), audit...), err
 }
 
 // expandAudit tells those who may see the audit log what an entry brings into it.
@@ -38,7 +38,7 @@ func expandAudit(e bus.Entry) ([]*hub.Event, error) {
 	events := make([]*hub.Event, len(notes))
 	for i, n := range notes {
 		events[i] = guildEvent(e, "GUILD_AUDIT_LOG_ENTRY_CREATE", wire.IntentGuildModeration, wire.AuditEntryCreate{AuditNote: n, GuildID: e.Guild})
-		events[i].Channel = e.Guild
+		events[i].Channel, events[i].Beside = e.Guild, n.Channel()
 	}
 	return events, nil
 }
@@ -47,6 +47,16 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 	switch e.Type {
 	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted:
 		return expandMessage(e)
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return expandReaction(e)
+	case wire.PinsUpdated:
+		return expandPins(e)
+	case wire.DirectChanged:
+		p, err := payload[wire.DirectChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		return expandDirect(p), nil
 	case wire.UserUpdated:
 		p, err := payload[wire.UserChangedPayload](e)
 		if err != nil {
@@ -73,9 +83,13 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: p.Channel})
-		ev.Channel = p.Channel.ID
-		return []*hub.Event{ev}, nil
+		var events []*hub.Event
+		for _, c := range append([]wire.Channel{p.Channel}, p.Others...) {
+			ev := guildEvent(e, "CHANNEL_UPDATE", wire.IntentGuilds, wire.ChannelUpdate{Channel: c})
+			ev.Channel = c.ID
+			events = append(events, ev)
+		}
+		return events, nil
 	case wire.RoleCreated, wire.RoleUpdated, wire.RoleDeleted:
 		return expandRole(e)
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:
@@ -111,13 +125,6 @@ func guildEvent(e bus.Entry, name string, intent wire.Intents, body any) *hub.Ev
 
 func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 	ev := &hub.Event{Intents: wire.IntentGuildMessages, Guild: e.Guild, Channel: e.Channel}
-	if e.Guild == 0 {
-		// Direct channels have their recipients in the topic; without one there is nobody to tell.
-		if e.User == 0 {
-			return nil, nil
-		}
-		ev.Intents, ev.Channel, ev.User = wire.IntentDirectMessages, 0, e.User
-	}
 	switch e.Type {
 	case wire.MessageSent:
 		p, err := payload[wire.MessageSentPayload](e)
@@ -125,9 +132,13 @@ func expandMessage(e bus.Entry) ([]*hub.Event, error) {
 			return nil, err
 		}
 		ev.Name = "MESSAGE_CREATE"
-		return fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
+		events, err := fillMessage(ev, bus.MessageID(e.Pos), wire.MessageUpdatedPayload{
 			Message: p.Message, Author: p.Author, Member: p.Member, ChannelType: p.ChannelType, Mentions: p.Mentions,
 		})
+		if p.Reopens != nil {
+			events = append(expandDirect(p.Reopens), events...)
+		}
+		return events, err
 	case wire.MessageUpdated:
 		p, err := payload[wire.MessageUpdatedPayload](e)
 		if err != nil {

@@ -95,6 +95,31 @@ func TestGateway_TellsWhoSeesMoreOrLess(t *testing.T) {
 	}
 }
 
+// TestGateway_TellsOfAllChannelsThatChangeTogether: what somebody cannot see any more is lost, the rest is told.
+func TestGateway_TellsOfAllChannelsThatChangeTogether(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	o, _ := b.identify(owner, wire.IntentsAll)
+	a, _ := b.identify(alice, wire.IntentsAll)
+	b.cold(wire.ChannelUpdated, bus.Entry{Guild: guild, Channel: hidden}, wire.ChannelChangedPayload{
+		Channel: wire.Channel{ID: hidden, GuildID: guild, Name: "open"},
+		Others: []wire.Channel{{ID: general, GuildID: guild, Name: "shut", PermissionOverwrites: wire.List[wire.Overwrite]{
+			{ID: guild, Type: perm.OverwriteRole, Deny: perm.ViewChannel}}}},
+	})
+	var c wire.Channel
+	for s, want := range map[*socket][]string{
+		o: {"CHANNEL_UPDATE open", "CHANNEL_UPDATE shut"}, a: {"CHANNEL_DELETE general", "CHANNEL_CREATE open", "CHANNEL_UPDATE open"},
+	} {
+		for _, told := range want {
+			name, channel, _ := strings.Cut(told, " ")
+			if s.dispatch(name).into(t, &c); c.Name != channel {
+				t.Errorf("%s is about %s, want %s", name, c.Name, channel)
+			}
+		}
+	}
+}
+
 func TestGateway_TellsMembersWhoComesAndGoes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

@@ -101,14 +101,15 @@ func parse(name string, c resume.Checkpoint, known bus.Position) (*record, error
 	if err := json.Unmarshal(c.State, &k); err != nil {
 		return nil, fmt.Errorf("state of a session: %w", err)
 	}
-	view, err := (&hub.View{User: k.User, Bot: k.Bot, Intents: k.Intents}).Changed(c.View)
+	r := &record{
+		id: name, user: k.User, login: k.Login, status: k.Status, presence: k.Presence,
+		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
+	}
+	view, err := blind(r).Changed(c.View)
 	if err != nil {
 		return nil, err
 	}
-	r := &record{
-		id: name, user: k.User, login: k.Login, status: k.Status, kept: view, presence: k.Presence,
-		shape: shape{bot: k.Bot, intents: k.Intents, shard: k.Shard, large: k.Large},
-	}
+	r.kept = view
 	var marks session.Checkpoint
 	for _, km := range append([]keptMark{k.keptMark}, k.Behind...) {
 		if len(km.View) > 0 {

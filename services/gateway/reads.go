@@ -29,7 +29,7 @@ func (s *Service) addOwn(ctx context.Context, ready *wire.Ready, at arrival) {
 			guilds = append(guilds, reads.Guild{ID: see.guild.ID, Joined: see.member.JoinedAt, Roles: see.member.Roles})
 		}
 		var err error
-		if own, err = s.deps.Reads.Own(ctx, at.view.User, guilds, at.sees, at.pos); err != nil {
+		if own, err = s.deps.Reads.Own(ctx, at.view.User, guilds, at.seesWith(ready.PrivateChannels), at.pos); err != nil {
 			readErrors.Inc()
 			slog.Warn("a session begins without read states", "user", at.view.User.String(), "err", err)
 		}
@@ -37,14 +37,20 @@ func (s *Service) addOwn(ctx context.Context, ready *wire.Ready, at arrival) {
 	ready.ReadState, ready.UserGuildSettings = &own.States, &own.Settings
 }
 
-// sees says whether a channel is in the view.
-func (a arrival) sees(channel id.ID) bool {
-	for _, class := range a.view.Guilds {
-		if class.Sees(channel) {
-			return true
-		}
+// seesWith says whether a channel is in the view, or among direct ones.
+func (a arrival) seesWith(directs []wire.PrivateChannel) func(channel id.ID) bool {
+	direct := make(map[id.ID]bool, len(directs))
+	for _, c := range directs {
+		direct[c.ID] = true
 	}
-	return false
+	return func(channel id.ID) bool {
+		for _, class := range a.view.Guilds {
+			if class.Sees(channel) {
+				return true
+			}
+		}
+		return direct[channel]
+	}
 }
 
 // lasts are the last messages of the channels of guilds, as far as they can be read.
@@ -52,7 +58,7 @@ func (s *Service) lasts(ctx context.Context, guilds []id.ID) map[id.ID]id.ID {
 	if s.deps.Reads == nil {
 		return nil
 	}
-	lasts, err := s.deps.Reads.Lasts(ctx, guilds, nil)
+	lasts, err := s.deps.Reads.Lasts(ctx, guilds)
 	if err != nil {
 		readErrors.Inc()
 		slog.Warn("guilds are told without the last messages of their channels", "guilds", len(guilds), "err", err)
@@ -84,11 +90,11 @@ func (r *receipts) due(acks []wire.Ack) (events []*hub.Event) {
 	now := r.now()
 	for _, a := range acks {
 		switch {
-		case a.GuildID == 0:
+		case a.GuildID == 0 && len(a.To) == 0:
 		case now.Sub(r.told[a.ChannelID]) < readEvery:
 			r.waiting[a.ChannelID] = a
 		default:
-			events = append(events, readEvent(a))
+			events = append(events, readEvents(a)...)
 			r.told[a.ChannelID] = now
 			delete(r.waiting, a.ChannelID)
 		}
@@ -103,7 +109,7 @@ func (r *receipts) late() (events []*hub.Event) {
 	now := r.now()
 	for channel, a := range r.waiting {
 		if now.Sub(r.told[channel]) >= readEvery {
-			events = append(events, readEvent(a))
+			events = append(events, readEvents(a)...)
 			r.told[channel] = now
 			delete(r.waiting, channel)
 		}
@@ -112,11 +118,12 @@ func (r *receipts) late() (events []*hub.Event) {
 	return events
 }
 
-func readEvent(a wire.Ack) *hub.Event {
-	return &hub.Event{
+func readEvents(a wire.Ack) []*hub.Event {
+	ev := hub.Event{
 		Name: "MESSAGE_READ", Intents: wire.IntentMessageRead, Guild: a.GuildID, Channel: a.ChannelID, Except: a.UserID,
 		Body: encode(wire.MessageRead{ChannelID: a.ChannelID, UserID: a.UserID, MessageID: a.MessageID}),
 	}
+	return address(ev.Intents, a.To, &ev)
 }
 
 // tellReads tells those who see a channel who has read it.

@@ -44,7 +44,9 @@ func TestAcks_AreForTheReadersOwnSessionsAndAreResumed(t *testing.T) {
 	phone, _ := b.identify(alice, wire.IntentsAll&^wire.IntentMessageRead)
 	desk, _ := b.identify(alice, 0)
 	other, _ := b.identify(bob, wire.IntentsAll&^wire.IntentMessageRead)
-	ack := func(user, channel, message id.ID) wire.Ack { return wire.Ack{UserID: user, ChannelID: channel, MessageID: message} }
+	ack := func(user, channel, message id.ID) wire.Ack {
+		return wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
+	}
 	b.acks(ack(alice, general, 1), ack(bob, general, 2), ack(owner, general, 9), ack(alice, hidden, 3))
 	want := func(what string, s *socket, acks ...[2]id.ID) {
 		t.Helper()
@@ -200,8 +202,9 @@ func TestReceipts_AreToldToWhoSeesTheChannelAndWantsThem(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	b.found()
-	watching, _ := b.identify(bob, wire.IntentsAll)
-	blind, _ := b.identify(bob, wire.IntentsAll&^wire.IntentMessageRead)
+	watching, _ := b.identify(bob, wire.IntentsAll&^wire.IntentGuildPresences)
+	blind, _ := b.identify(bob, wire.IntentsAll&^wire.IntentMessageRead&^wire.IntentGuildPresences)
+	reader, _ := b.identify(alice, wire.IntentsAll&^wire.IntentGuildPresences)
 	b.acks(
 		wire.Ack{UserID: owner, ChannelID: hidden, MessageID: 1, GuildID: guild}, // bob does not see it
 		wire.Ack{UserID: owner, ChannelID: 555, MessageID: 2},                    // nobody is told
@@ -212,11 +215,46 @@ func TestReceipts_AreToldToWhoSeesTheChannelAndWantsThem(t *testing.T) {
 	if diff := cmp.Diff(wire.MessageRead{ChannelID: general, UserID: alice, MessageID: 3}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	reader.acked()
 	b.say(owner, general, "next")
-	for what, s := range map[string]*socket{"watching": watching, "blind": blind} {
+	for what, s := range map[string]*socket{"watching": watching, "blind": blind, "reader": reader} {
 		if got := s.read(); got.T != "MESSAGE_CREATE" {
 			t.Errorf("%s got %s %s", what, got.T, got.D)
 		}
+	}
+}
+
+func TestReads_OfDirectChannelsAreForWhoIsInThem(t *testing.T) {
+	t.Parallel()
+	b := setupReading(t, Config{})
+	b.found()
+	b.direct(wire.DirectChangedPayload{Direct: dmOf(), Came: []id.ID{alice, bob}})
+	b.write(alice, dm, "1", nil, alice, bob)
+	sockets := map[id.ID]*socket{}
+	for _, u := range []id.ID{alice, bob, owner} {
+		sockets[u], _ = b.identify(u, wire.IntentsAll&^wire.IntentGuildPresences)
+	}
+	b.acks(wire.Ack{UserID: bob, ChannelID: dm, MessageID: 7, To: []id.ID{alice}})
+	var got wire.MessageRead
+	sockets[alice].dispatch("MESSAGE_READ").into(t, &got)
+	if diff := cmp.Diff(wire.MessageRead{ChannelID: dm, UserID: bob, MessageID: 7}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	b.say(owner, general, "next")
+	for u, want := range map[id.ID][]string{alice: {"MESSAGE_CREATE"}, bob: {"MESSAGE_ACK", "MESSAGE_CREATE"}, owner: {"MESSAGE_CREATE"}} {
+		for _, name := range want {
+			if f := sockets[u].read(); f.T != name {
+				t.Errorf("%s got %s %s, want %s", u, f.T, f.D, name)
+			}
+		}
+	}
+	_, ready := b.began(b.token(bob), wire.IntentsAll)
+	var state wire.ReadState
+	if err := json.Unmarshal(ready["read_state"], &state); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(wire.List[wire.ReadStateEntry]{{ID: dm, LastMessageID: 7}}, state.Entries); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

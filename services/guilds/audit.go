@@ -13,6 +13,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -27,12 +28,13 @@ type note struct {
 	options map[string]string
 }
 
-// notesMax is far above how many notes one change makes.
+// notesMax bounds the notes of one change.
 const notesMax = 1 << 10
 
-// auditNotes are the notes of the change that leads to a version. Their ids are unique within the guild without asking anybody: there
-// are not 4096 versions of it in a millisecond.
+// auditNotes are the notes of the change that leads to a version; of one that changes a thousand things, the first. Their ids are unique
+// within the guild without asking anybody: there are not 4096 versions of it in a millisecond.
 func auditNotes(notes []note, actor id.ID, reason string, version int64) []wire.AuditNote {
+	notes = notes[:min(len(notes), notesMax)]
 	out := make([]wire.AuditNote, len(notes))
 	now := uint64(time.Now().UnixMilli())
 	for i, n := range notes {
@@ -92,14 +94,34 @@ func encode(v any) []byte {
 	return b
 }
 
+// auditPagesMax is how many pages are looked through to fill one, for who cannot see many of the channels that the entries are about.
+const auditPagesMax = 20
+
 // listAudit answers the newest entries first; behind after, the oldest.
 func (s *Service) listAudit(c *rest.Call, in wire.ListAuditLog) (out wire.AuditLog, err error) {
-	ctx, guild := c.Context(), c.ID("guild")
-	if _, err := s.roster.CanGuild(ctx, c.User(), guild, perm.ViewAuditLog); err != nil {
+	ctx, limit := c.Context(), or(in.Limit, auditPage)
+	grant, err := s.roster.CanGuild(ctx, c.User(), c.ID("guild"), perm.ViewAuditLog)
+	if err != nil {
 		return out, err
 	}
-	if out.Entries, err = s.store.audit(ctx, guild, in, or(in.Limit, auditPage)); err != nil {
-		return out, err
+	for range auditPagesMax {
+		page, err := s.store.audit(ctx, grant.Guild.ID, in, limit)
+		if err != nil {
+			return out, err
+		}
+		for _, n := range page {
+			if len(out.Entries) < limit && mayRead(grant, n) {
+				out.Entries = append(out.Entries, n)
+			}
+		}
+		if len(page) < limit || len(out.Entries) == limit {
+			break
+		}
+		if last := page[len(page)-1].ID; in.After != 0 && in.Before == 0 {
+			in.After = last
+		} else {
+			in.Before = last
+		}
 	}
 	var users []id.ID
 	for _, n := range out.Entries {
@@ -114,6 +136,19 @@ func (s *Service) listAudit(c *rest.Call, in wire.ListAuditLog) (out wire.AuditL
 		out.Users = append(out.Users, faces[u])
 	}
 	return out, err
+}
+
+// mayRead says whether somebody may read a note of the audit log: what it tells of a channel is for those who see the channel, and of one that is
+// gone for administrators, who have seen all.
+func mayRead(grant roster.Grant, n wire.AuditNote) bool {
+	channel := n.Channel()
+	switch {
+	case channel == 0:
+		return true
+	case grant.Guild.Channels[channel] == nil:
+		return grant.Perms.Has(perm.Administrator)
+	}
+	return grant.Guild.Permissions(grant.Member, channel).Has(perm.ViewChannel)
 }
 
 // aboutUser says whether an action's target is a user.

@@ -210,3 +210,42 @@ func TestAudit_IsForgotten(t *testing.T) {
 		t.Errorf("%d were forgotten, %v", n, err)
 	}
 }
+
+// TestAudit_TellsNothingOfHiddenChannels to who may see the audit log and not the channel.
+func TestAudit_TellsNothingOfHiddenChannels(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	g := b.guild()
+	b.join(g.ID, mod)
+	b.role(g.ID, 2, perm.ViewAuditLog|perm.ManageGuild, mod)
+	hide := fmt.Sprintf(`,"permission_overwrites":[{"id":"%s","deny":"1024"}]`, g.ID)
+	open, hidden, gone := b.channel(g.ID, "open", ""), b.channel(g.ID, "hidden", hide), b.channel(g.ID, "gone", hide)
+	for _, channel := range []id.ID{open, hidden, gone} {
+		at := path("/channels/%s", channel)
+		b.want(200, owner, "PATCH", at, `{"topic":"t"}`)
+		b.want(204, owner, "PUT", at+"/permissions/"+mod.String(), `{"type":1,"allow":"2048"}`)
+		b.want(204, owner, "DELETE", at+"/permissions/"+mod.String(), "")
+		code := get[wire.Invite](b, 200, owner, "POST", at+"/invites", `{}`).Code
+		b.want(200, owner, "DELETE", "/invites/"+code, "")
+	}
+	b.want(200, owner, "DELETE", path("/channels/%s", gone), "")
+	before := len(b.audit(g.ID, "?limit=100").Entries)
+	var told []wire.AuditNote
+	for last := ""; ; {
+		page := get[wire.AuditLog](b, 200, mod, "GET", path("/guilds/%s/audit-logs?limit=2", g.ID)+last, "").Entries
+		told = append(told, page...)
+		if len(page) < 2 {
+			break
+		}
+		last = "&before=" + page[1].ID.String()
+	}
+	for _, n := range told {
+		if text := string(encode(n)); strings.Contains(text, hidden.String()) || n.Target == gone && n.Action != wire.AuditChannelDelete || strings.Contains(text, `"gone"`) {
+			t.Errorf("told %s", text)
+		}
+	}
+	// All but six notes of each, of which the end of one is told: create, change, overwrite on and off, invite and its end.
+	if want := before - 12; len(told) != want {
+		t.Errorf("told %d of %d, want %d", len(told), before, want)
+	}
+}

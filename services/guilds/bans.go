@@ -2,6 +2,7 @@ package guilds
 
 import (
 	"context"
+	"time"
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
@@ -12,9 +13,6 @@ import (
 
 // putBan keeps a user out, member or not. Who is banned already stays as they are, with the reason that there is.
 func (s *Service) putBan(c *rest.Call, in wire.BanUser) (rest.None, error) {
-	if err := nothingDeleted(in); err != nil {
-		return rest.None{}, err
-	}
 	guild, user, reason := c.ID("guild"), c.ID("user"), c.Reason()
 	return rest.None{}, s.change(c, scope{guild: guild, users: []id.ID{user}}, func(ctx context.Context, w *change) (event, error) {
 		if _, err := w.may(perm.BanMembers); err != nil {
@@ -33,27 +31,23 @@ func (s *Service) putBan(c *rest.Call, in wire.BanUser) (rest.None, error) {
 		if added, err := insertBan(ctx, w.tx, guild, user, reason); err != nil || !added {
 			return event{}, err
 		}
+		e := event{kind: wire.BanAdded, user: user, payload: wire.BanChangedPayload{User: face, PurgeSince: purgeSince(in)}}
 		if m != nil {
-			return w.remove(ctx, face, wire.CauseBanned, note{action: wire.AuditBanAdd, target: user})
+			e.kind, e.payload = wire.MemberRemoved, wire.MemberRemovedPayload{User: face, Cause: wire.CauseBanned, PurgeSince: purgeSince(in)}
+			err = deleteMember(ctx, w.tx, guild, user)
 		}
-		e := event{kind: wire.BanAdded, user: user, payload: wire.BanChangedPayload{User: face}}
 		e.audit = []note{{action: wire.AuditBanAdd, target: user}}
-		return e, nil
+		return e, err
 	})
 }
 
-// nothingDeleted refuses to promise what is not done yet: deleting what the banned user wrote.
-func nothingDeleted(in wire.BanUser) error {
-	var wrong []fault.Field
-	for path, n := range map[string]*int{"delete_message_seconds": in.DeleteMessageSeconds, "delete_message_days": in.DeleteMessageDays} {
-		if or(n, 0) != 0 {
-			wrong = append(wrong, fault.Field{Path: path, Code: fault.FieldChoices, Message: "Messages cannot be deleted with a ban here."})
-		}
+// purgeSince is from where on what the banned user wrote goes: the younger way to say it wins. 0 is nothing.
+func purgeSince(in wire.BanUser) id.ID {
+	seconds := or(in.DeleteMessageSeconds, or(in.DeleteMessageDays, 0)*24*60*60)
+	if seconds == 0 {
+		return 0
 	}
-	if wrong != nil {
-		return fault.Invalid(wrong...)
-	}
-	return nil
+	return id.FromSequence(uint64(time.Now().Add(-time.Duration(seconds)*time.Second).UnixMilli()), 0)
 }
 
 func (s *Service) deleteBan(c *rest.Call, _ rest.None) (rest.None, error) {

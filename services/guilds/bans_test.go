@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -29,8 +30,7 @@ func TestBan_FollowsTheRanks(t *testing.T) {
 	b.want(50013, admin, "PUT", at(owner), "")
 	b.want(50013, owner, "PUT", at(owner), "")
 	b.want(10013, mod, "PUT", at(nobody), "")
-	b.want(50035, mod, "PUT", at(bob), `{"delete_message_seconds":1}`)
-	b.want(50035, mod, "PUT", at(bob), `{"delete_message_days":7}`)
+	b.want(50035, mod, "PUT", at(bob), `{"delete_message_seconds":604801}`)
 	b.want(50035, mod, "PUT", at(bob), `{"delete_message_days":8}`)
 	for _, method := range []string{"GET", "DELETE"} {
 		b.want(50013, alice, method, at(bob), "")
@@ -173,4 +173,32 @@ func TestBans_ArePaged(t *testing.T) {
 	b.want(10004, alice, "GET", path("/guilds/%s/bans", g.ID), "")
 	b.join(g.ID, admin)
 	b.want(50013, admin, "GET", path("/guilds/%s/bans", g.ID), "")
+}
+
+// TestBan_SaysWhatIsToBePurged: the writer of messages reads it in the log.
+func TestBan_SaysWhatIsToBePurged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	g := b.guild()
+	b.join(g.ID, alice, bob, mod)
+	f := func(user id.ID, body string, want time.Duration) {
+		t.Helper()
+		before := time.Now()
+		b.want(204, owner, "PUT", path("/guilds/%s/bans/%s", g.ID, user), body)
+		after := time.Now()
+		all := b.entries(g.ID, b.version(g.ID))
+		var p wire.MemberRemovedPayload
+		b.must(json.Unmarshal(all[len(all)-1].Body, &p))
+		if want == 0 && p.PurgeSince != 0 {
+			t.Errorf("%s: %+v", body, p)
+		}
+		if since := p.PurgeSince.Time(); want != 0 && (since.Before(before.Add(-want-time.Millisecond)) || since.After(after.Add(-want))) {
+			t.Errorf("%s: since %v", body, since)
+		}
+	}
+	f(alice, `{"delete_message_seconds":60}`, time.Minute)
+	f(bob, `{"delete_message_days":7}`, 7*24*time.Hour)
+	f(mod, `{"delete_message_seconds":0,"delete_message_days":7}`, 0)
+	f(stranger, `{"delete_message_seconds":604800}`, 7*24*time.Hour)
+	f(admin, "", 0)
 }

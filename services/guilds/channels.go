@@ -1,8 +1,10 @@
 package guilds
 
 import (
+	"cmp"
 	"context"
 	"math"
+	"reflect"
 	"slices"
 
 	"github.com/xcord/xcord/engine/fault"
@@ -34,12 +36,16 @@ func (s *Service) listChannels(c *rest.Call, _ rest.None) ([]wire.Channel, error
 	return out, nil
 }
 
-func (s *Service) getChannel(c *rest.Call, _ rest.None) (wire.Channel, error) {
+func (s *Service) getChannel(c *rest.Call, _ rest.None) (out wire.AnyChannel, err error) {
 	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel)
 	if err != nil {
-		return wire.Channel{}, err
+		return out, err
 	}
-	return *grant.Channel, nil
+	if grant.Direct != nil {
+		private, err := s.showDirect(c.Context(), c.User(), &grant.Direct.Direct)
+		return wire.AnyChannel{Private: &private}, err
+	}
+	return wire.AnyChannel{Guild: grant.Channel}, nil
 }
 
 func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.Channel, err error) {
@@ -56,7 +62,7 @@ func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.C
 		if len(w.guild.Channels) >= s.config.ChannelsMax {
 			return event{}, fault.New(fault.MaxChannels)
 		}
-		if err := w.place(&out, in.ParentID); err != nil {
+		if err := w.place(&out, in.ParentID, nil); err != nil {
 			return event{}, err
 		}
 		switch {
@@ -80,9 +86,9 @@ func (s *Service) createChannel(c *rest.Call, in wire.CreateChannel) (out wire.C
 
 // newChannelOf is a channel by what a body says of it alone: without its category and overwrites.
 func newChannelOf(made, guild id.ID, in wire.CreateChannel) wire.Channel {
-	ch := wire.Channel{
-		ID: made, GuildID: guild, Name: in.Name, Type: or(in.Type, wire.ChannelText), Topic: in.Topic, NSFW: or(in.NSFW, false),
-		Position: or(in.Position, 0), RateLimitPerUser: or(in.RateLimitPerUser, 0),
+	ch := wire.Channel{ID: made, GuildID: guild, Name: in.Name, Type: or(in.Type, wire.ChannelText), Position: or(in.Position, 0)}
+	if ch.Type != wire.ChannelCategory {
+		ch.Topic, ch.NSFW, ch.RateLimitPerUser = in.Topic, or(in.NSFW, false), or(in.RateLimitPerUser, 0)
 	}
 	if ch.Type == wire.ChannelVoice {
 		ch.Bitrate, ch.UserLimit, ch.RTCRegion = or(in.Bitrate, wire.BitrateDefault), or(in.UserLimit, 0), in.RTCRegion
@@ -90,8 +96,8 @@ func newChannelOf(made, guild id.ID, in wire.CreateChannel) wire.Channel {
 	return ch
 }
 
-// place puts a channel into a category, or into none.
-func (w *change) place(ch *wire.Channel, parent id.ID) error {
+// place puts a channel into a category, or into none. moved are channels that have another place by now than they had.
+func (w *change) place(ch *wire.Channel, parent id.ID, moved map[id.ID]wire.Channel) error {
 	if parent == ch.ParentID {
 		return nil
 	}
@@ -110,7 +116,10 @@ func (w *change) place(ch *wire.Channel, parent id.ID) error {
 			return fault.New(fault.MissingPermissions)
 		}
 		children := 0
-		for _, other := range w.guild.Channels {
+		for i, other := range w.guild.Channels {
+			if m, ok := moved[i]; ok {
+				other = &m
+			}
 			if other.ParentID == parent {
 				children++
 			}
@@ -135,24 +144,20 @@ func lastPosition(g *roster.Guild, ch *wire.Channel) int {
 	return last
 }
 
-func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.Channel, err error) {
+func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.renameDirect(c, in)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error) {
-		set(&ch.Name, in.Name)
-		set(&ch.NSFW, in.NSFW)
-		set(&ch.Position, in.Position)
-		set(&ch.RateLimitPerUser, in.RateLimitPerUser)
-		if in.Topic.Set {
-			ch.Topic = in.Topic.Ptr()
+		if in.Type != nil && *in.Type != ch.Type {
+			return event{}, fault.Invalid(fault.Field{Path: "type", Code: fault.FieldChoices, Message: "The channel cannot become one of this type."})
 		}
-		if ch.Type == wire.ChannelVoice {
-			set(&ch.Bitrate, in.Bitrate)
-			set(&ch.UserLimit, in.UserLimit)
-			if in.RTCRegion.Set {
-				ch.RTCRegion = in.RTCRegion.Ptr()
-			}
-		}
+		edit(&ch, in)
 		if in.ParentID.Set {
-			if err := w.place(&ch, in.ParentID.Value); err != nil {
+			if err := w.place(&ch, in.ParentID.Value, nil); err != nil {
 				return event{}, err
 			}
 		}
@@ -166,28 +171,70 @@ func (s *Service) updateChannel(c *rest.Call, in wire.UpdateChannel) (out wire.C
 			}
 		}
 		out = ch
-		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.update(ctx, ch)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
-func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (out wire.Channel, err error) {
+// edit sets what a body says of a channel alone, as far as its type has it.
+func edit(ch *wire.Channel, in wire.UpdateChannel) {
+	set(&ch.Name, in.Name.Ptr())
+	set(&ch.Position, in.Position)
+	if ch.Type != wire.ChannelCategory {
+		set(&ch.NSFW, in.NSFW)
+		set(&ch.RateLimitPerUser, in.RateLimitPerUser)
+		if in.Topic.Set {
+			ch.Topic = in.Topic.Ptr()
+		}
+	}
+	if ch.Type == wire.ChannelVoice {
+		set(&ch.Bitrate, in.Bitrate)
+		set(&ch.UserLimit, in.UserLimit)
+		if in.RTCRegion.Set {
+			ch.RTCRegion = in.RTCRegion.Ptr()
+		}
+	}
+}
+
+func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (wire.AnyChannel, error) {
+	var out wire.Channel
+	guild, err := s.roster.GuildOf(c.Context(), c.ID("channel"))
+	if err == nil && guild == 0 {
+		private, err := s.closeDirect(c)
+		return wire.AnyChannel{Private: &private}, err
+	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
 		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
-		e.audit = []note{{action: wire.AuditChannelDelete, target: ch.ID, changes: differences(ch, nil)}}
+		deleted := note{action: wire.AuditChannelDelete, target: ch.ID}
+		if w.seenByAll(ch) {
+			deleted.changes = differences(ch, nil)
+		}
+		e.audit = []note{deleted}
 		return e, deleteChannel(ctx, w.tx, ch.GuildID, ch.ID)
 	})
-	return out, err
+	return wire.AnyChannel{Guild: &out}, err
 }
 
-// changeChannel is change for the channel in the path, in which the actor needs need. do gets a copy of the channel and
+// seenByAll says whether there is nobody in the guild who may not know of a channel.
+func (w *change) seenByAll(ch wire.Channel) bool {
+	hides := func(o wire.Overwrite) bool { return o.Deny.Has(perm.ViewChannel) }
+	return w.guild.Roles[w.guild.ID].Permissions.Has(perm.ViewChannel) && !slices.ContainsFunc(ch.PermissionOverwrites, hides)
+}
+
+// changeChannel is change for the channel of a guild in the path, in which the actor needs need. do gets a copy of the channel and
 // what the actor may do there; the channel's lists are shared with the snapshot and must be replaced, not written.
 func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do func(ctx context.Context, w *change, ch wire.Channel, own perm.Bits) (event, error)) error {
 	channel := c.ID("channel")
 	guild, err := s.roster.GuildOf(c.Context(), channel)
 	if err != nil {
 		return err
+	}
+	if guild == 0 {
+		if _, err := s.roster.Can(c.Context(), c.User(), channel, 0); err != nil {
+			return err
+		}
+		return fault.New(fault.NotOnDM)
 	}
 	return s.change(c, scope{guild: guild, missing: fault.UnknownChannel, users: users}, func(ctx context.Context, w *change) (event, error) {
 		ch, own, err := w.mayIn(channel, need)
@@ -198,15 +245,113 @@ func (s *Service) changeChannel(c *rest.Call, need perm.Bits, users []id.ID, do 
 	})
 }
 
-// channelUpdated is the event of a channel that is as ch is now.
-func (w *change) channelUpdated(ch *wire.Channel) event {
-	was := *w.guild.Channels[ch.ID]
-	e := event{kind: wire.ChannelUpdated, channel: ch.ID, payload: wire.ChannelChangedPayload{Channel: *ch}}
-	e.audit = w.overwriteNotes(ch.ID, was.PermissionOverwrites, ch.PermissionOverwrites)
-	is := *ch
+// update saves channels as they are to be, all in one step, and makes the event of it. Channels that are in step with a category stay so:
+// what has the same overwrites as a category before has the same afterwards.
+func (w *change) update(ctx context.Context, channels ...wire.Channel) (event, error) {
+	var others []wire.Channel
+	for _, ch := range channels {
+		others = append(others, w.inStep(ch, channels)...)
+	}
+	e := event{kind: wire.ChannelUpdated, channel: channels[0].ID}
+	for _, ch := range channels {
+		e.audit = append(e.audit, w.channelNotes(ch)...)
+	}
+	channels = append(channels, others...)
+	e.payload = wire.ChannelChangedPayload{Channel: channels[0], Others: channels[1:]}
+	for i := range channels {
+		if err := saveChannel(ctx, w.tx, &channels[i]); err != nil {
+			return event{}, err
+		}
+	}
+	return e, nil
+}
+
+// inStep are the channels of a category that follow it to its new overwrites, but for those that are changed themselves.
+func (w *change) inStep(category wire.Channel, changed []wire.Channel) (out []wire.Channel) {
+	before := w.guild.Channels[category.ID].PermissionOverwrites
+	if category.Type != wire.ChannelCategory || sameOverwrites(before, category.PermissionOverwrites) {
+		return nil
+	}
+	for _, ch := range w.guild.Channels {
+		itself := slices.ContainsFunc(changed, func(c wire.Channel) bool { return c.ID == ch.ID })
+		if ch.ParentID == category.ID && !itself && sameOverwrites(before, ch.PermissionOverwrites) {
+			follower := *ch
+			follower.PermissionOverwrites = category.PermissionOverwrites
+			out = append(out, follower)
+		}
+	}
+	slices.SortFunc(out, func(a, b wire.Channel) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// channelNotes say what is different about a channel. What follows its category has no notes of its own.
+func (w *change) channelNotes(is wire.Channel) []note {
+	was := *w.guild.Channels[is.ID]
+	notes := w.overwriteNotes(is.ID, was.PermissionOverwrites, is.PermissionOverwrites)
 	was.PermissionOverwrites, is.PermissionOverwrites = nil, nil
 	if changes := differences(was, is); changes != nil {
-		e.audit = append(e.audit, note{action: wire.AuditChannelUpdate, target: ch.ID, changes: changes})
+		notes = append(notes, note{action: wire.AuditChannelUpdate, target: is.ID, changes: changes})
 	}
-	return e
+	return notes
+}
+
+// moveChannels moves channels, all or none.
+func (s *Service) moveChannels(c *rest.Call, in []wire.MoveChannel) (rest.None, error) {
+	if len(in) > s.config.ChannelsMax {
+		return rest.None{}, fault.New(fault.InvalidForm)
+	}
+	return rest.None{}, s.change(c, scope{guild: c.ID("guild")}, func(ctx context.Context, w *change) (event, error) {
+		if _, err := w.may(perm.ManageChannels); err != nil {
+			return event{}, err
+		}
+		moved := map[id.ID]wire.Channel{}
+		for _, m := range in {
+			if m.ID == 0 {
+				continue
+			}
+			if err := w.move(m, moved); err != nil {
+				return event{}, err
+			}
+		}
+		var channels []wire.Channel
+		for _, ch := range moved {
+			if !reflect.DeepEqual(ch, *w.guild.Channels[ch.ID]) {
+				channels = append(channels, ch)
+			}
+		}
+		if channels == nil {
+			return event{}, nil
+		}
+		slices.SortFunc(channels, func(a, b wire.Channel) int { return cmp.Compare(a.ID, b.ID) })
+		return w.update(ctx, channels...)
+	})
+}
+
+// move puts a channel as it is to be among those that are moved.
+func (w *change) move(m wire.MoveChannel, moved map[id.ID]wire.Channel) error {
+	_, own, err := w.mayIn(m.ID, perm.ManageChannels)
+	if err != nil {
+		return err
+	}
+	ch, again := moved[m.ID]
+	if !again {
+		ch = *w.guild.Channels[m.ID]
+	}
+	set(&ch.Position, m.Position)
+	if m.ParentID.Set {
+		if err := w.place(&ch, m.ParentID.Value, moved); err != nil {
+			return err
+		}
+	}
+	if category := w.guild.Channels[ch.ParentID]; or(m.LockPermissions, false) && category != nil {
+		if !own.Has(perm.ManageRoles) {
+			return fault.New(fault.MissingPermissions)
+		}
+		if err := holds(own, allTouched(ch.PermissionOverwrites, category.PermissionOverwrites)); err != nil {
+			return err
+		}
+		ch.PermissionOverwrites = category.PermissionOverwrites
+	}
+	moved[m.ID] = ch
+	return nil
 }

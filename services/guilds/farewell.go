@@ -9,6 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -29,8 +30,9 @@ const (
 	farewellTimeout = 10 * time.Second
 )
 
-// HandleEntries notices deleted accounts. Subscribe it to the process's tail.
+// HandleEntries notices deleted accounts, and what the audit log is told by the hot path. Subscribe it to the process's tail.
 func (s *Service) HandleEntries(_ context.Context, entries []bus.Entry) error {
+	s.scribe.follow(entries)
 	for _, e := range entries {
 		if e.Type != wire.UserDeleted {
 			continue
@@ -87,7 +89,7 @@ func (s *Service) departAll(ctx context.Context) error {
 	}
 }
 
-// depart lets a user leave all guilds.
+// depart lets a user leave all guilds and groups.
 func (s *Service) depart(ctx context.Context, user id.ID) error {
 	guilds, err := s.store.guildsOf(ctx, user)
 	if err != nil {
@@ -98,7 +100,30 @@ func (s *Service) depart(ctx context.Context, user id.ID) error {
 			return err
 		}
 	}
+	groups, err := s.store.groupsOf(ctx, user)
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		if err := s.departGroup(ctx, group, user); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// departGroup takes a user out of a group. Their DMs stay for the others, who cannot write to them any more.
+func (s *Service) departGroup(ctx context.Context, group, user id.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
+	defer cancel()
+	err := s.changeDirect(ctx, user, group, func(w *directChange) error {
+		w.leave(user)
+		return nil
+	})
+	if fault.Is(err, fault.MissingAccess) {
+		return nil // gone meanwhile
+	}
+	return err
 }
 
 // departFrom ends one membership. A guild that is the user's own goes with them: nobody else could ever manage it. Accounts that
@@ -115,7 +140,7 @@ func (s *Service) departFrom(ctx context.Context, guild, user id.ID) error {
 		case w.actor == nil:
 			return event{}, nil
 		case w.guild.Owner(user):
-			return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+			return w.end(ctx)
 		}
 		departedTotal.Inc()
 		return w.remove(ctx, faces[user], wire.CauseLeft)

@@ -2,6 +2,7 @@ package guilds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -114,8 +115,9 @@ func (s *Service) getGuild(c *rest.Call, in wire.GetGuild) (wire.Guild, error) {
 	out := show(grant.Guild)
 	if in.WithCounts {
 		out.ApproximateMemberCount = &grant.Guild.MemberCount
+		out.ApproximatePresenceCount, err = s.headcount.of(c.Context(), grant.Guild.ID)
 	}
-	return out, nil
+	return out, err
 }
 
 // show is a guild as REST gives it: with its roles, and without channels that are gone.
@@ -202,8 +204,14 @@ func (s *Service) deleteGuild(c *rest.Call, _ rest.None) (rest.None, error) {
 		if !w.guild.Owner(c.User()) {
 			return event{}, fault.New(fault.MissingPermissions)
 		}
-		return event{kind: wire.ServerDeleted, payload: wire.ServerDeletedPayload{GuildID: guild}}, deleteGuild(ctx, w.tx, guild)
+		return w.end(ctx)
 	})
+}
+
+// end deletes the guild.
+func (w *change) end(ctx context.Context) (event, error) {
+	gone := wire.ServerDeletedPayload{GuildID: w.guild.ID, Channels: slices.Sorted(maps.Keys(w.guild.Channels))}
+	return event{kind: wire.ServerDeleted, payload: gone}, deleteGuild(ctx, w.tx, w.guild.ID)
 }
 
 func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild, error) {
@@ -226,6 +234,9 @@ func (s *Service) listMyGuilds(c *rest.Call, in wire.ListGuilds) ([]wire.MyGuild
 			Permissions: grant.Perms, Features: meta.Features}
 		if in.WithCounts {
 			my.ApproximateMemberCount = &grant.Guild.MemberCount
+			if my.ApproximatePresenceCount, err = s.headcount.of(ctx, guild); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, my)
 	}

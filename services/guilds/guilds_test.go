@@ -78,9 +78,42 @@ func TestCreateGuild_FollowsATemplate(t *testing.T) {
 	if inner.ParentID != box.ID || box.Type != wire.ChannelCategory || !cmp.Equal(inner.PermissionOverwrites, want) {
 		t.Errorf("channels %+v", channels)
 	}
+	full := get[wire.Guild](b, 201, owner, "POST", "/guilds", `{"name":"house","afk_channel_id":"3","system_channel_id":2,"afk_timeout":60,"verification_level":1,
+		"default_message_notifications":1,"explicit_content_filter":2,"region":"here","channels":[{"id":1,"name":"a"},{"id":2,"name":"b"},{"id":3,"name":"c","type":2}]}`)
+	if all := b.channels(full.ID); full.SystemChannelID != all["b"].ID || full.AFKChannelID != all["c"].ID || full.AFKTimeout != 60 || full.VerificationLevel != 1 ||
+		full.DefaultMessageNotifications != 1 || full.ExplicitContentFilter != 2 {
+		t.Errorf("guild %+v", full)
+	}
+	if none := get[wire.Guild](b, 201, owner, "POST", "/guilds", `{"name":"house","system_channel_id":null}`); none.SystemChannelID != 0 {
+		t.Errorf("guild %+v", none)
+	}
+	b.want(50035, owner, "POST", "/guilds", `{"name":"house","system_channel_id":"7"}`)
+	b.want(50035, owner, "POST", "/guilds", `{"name":"house","afk_channel_id":"1","channels":[{"id":1,"name":"a"}]}`)
+	b.want(50035, owner, "POST", "/guilds", `{"name":"house","afk_timeout":61}`)
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","channels":[{"name":"a","parent_id":5}]}`)
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","channels":[{"name":"a","permission_overwrites":[{"id":5}]}]}`)
 	b.want(50035, owner, "POST", "/guilds", `{"name":"house","channels":[{"name":"a","type":5}]}`)
+}
+
+func TestCreateGuild_SaysWhereItIsToldWhoJoins(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const channels = `"channels":[{"id":"1","name":"hall","type":2},{"id":"2","name":"first"},{"id":"3","name":"second"}]`
+	f := func(body, want string, flags int) {
+		t.Helper()
+		g := get[wire.Guild](b, 201, owner, "POST", "/guilds", `{"name":"house",`+channels+body+`}`)
+		for _, c := range get[[]wire.Channel](b, 200, owner, "GET", path("/guilds/%s/channels", g.ID), "") {
+			if (c.ID == g.SystemChannelID) != (c.Name == want) || g.SystemChannelFlags != flags {
+				t.Errorf("%s: %s is told it, with flags %d", body, c.Name, g.SystemChannelFlags)
+			}
+		}
+	}
+	f(``, "first", 0)
+	f(`,"system_channel_id":null,"system_channel_flags":1`, "", 1)
+	f(`,"system_channel_id":"3"`, "second", 0)
+	for _, bad := range []string{`,"system_channel_id":"1"`, `,"system_channel_id":"4"`, `,"system_channel_flags":-1`, `,"system_channel_flags":"x"`} {
+		b.want(50035, owner, "POST", "/guilds", `{"name":"house",`+channels+bad+`}`)
+	}
 }
 
 func TestCreateGuild_StopsAtTheLimitUnderContention(t *testing.T) {
@@ -136,7 +169,7 @@ func TestUpdateGuild_ChangesWhatManagersSay(t *testing.T) {
 	if *read.ApproximateMemberCount != 3 {
 		t.Errorf("%d members", *read.ApproximateMemberCount)
 	}
-	read.ApproximateMemberCount = nil
+	read.ApproximateMemberCount, read.ApproximatePresenceCount = nil, nil
 	if diff := cmp.Diff(out, read); diff != "" {
 		t.Error(diff)
 	}

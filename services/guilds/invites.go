@@ -38,10 +38,6 @@ func newCode() string {
 }
 
 func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Invite, err error) {
-	if or(in.Temporary, false) {
-		// Whoever asks for guests must not get members.
-		return out, fault.Invalid(fault.Field{Path: "temporary", Code: fault.FieldChoices, Message: "Temporary membership is not available."})
-	}
 	face, err := s.roster.User(c.Context(), c.User())
 	if err != nil {
 		return out, err
@@ -50,8 +46,9 @@ func (s *Service) createInvite(c *rest.Call, in wire.CreateInvite) (out wire.Inv
 		if ch.Type == wire.ChannelCategory {
 			return event{}, fault.New(fault.WrongChannelType)
 		}
-		want := inviteRow{guild: ch.GuildID, channel: ch.ID, inviter: c.User(), maxAge: or(in.MaxAge, wire.InviteAgeDefault), maxUses: or(in.MaxUses, 0)}
-		if !or(in.Unique, false) && want.maxAge == 0 && want.maxUses == 0 {
+		want := inviteRow{guild: ch.GuildID, channel: ch.ID, inviter: c.User(), maxAge: or(in.MaxAge, wire.InviteAgeDefault), maxUses: or(in.MaxUses, 0),
+			temporary: or(in.Temporary, false)}
+		if !or(in.Unique, false) && want.maxAge == 0 && want.maxUses == 0 && !want.temporary {
 			// Only an invite without limits gives as much tomorrow as it does now.
 			found, ok, err := similarInvite(ctx, w.tx, want)
 			if err != nil || ok {
@@ -93,7 +90,7 @@ func newInvite(ctx context.Context, tx transaction, want inviteRow) (inviteRow, 
 func inviteOf(i inviteRow, g *roster.Guild, inviter wire.User) wire.Invite {
 	out := wire.Invite{
 		Code: i.code, GuildID: i.guild, Guild: g.Meta.InviteGuild(), Channel: wire.InviteChannel{ID: i.channel}, Inviter: &inviter,
-		CreatedAt: i.created, ExpiresAt: i.expires, MaxAge: i.maxAge, MaxUses: i.maxUses, Uses: i.uses,
+		CreatedAt: i.created, ExpiresAt: i.expires, MaxAge: i.maxAge, MaxUses: i.maxUses, Uses: i.uses, Temporary: i.temporary,
 	}
 	if ch := g.Channels[i.channel]; ch != nil {
 		out.Channel = wire.InviteChannel{ID: ch.ID, Type: ch.Type, Name: ch.Name}
@@ -125,7 +122,8 @@ type publicInvite struct {
 	ExpiresAt wire.Time          `json:"expires_at"`
 	Flags     int                `json:"flags"`
 
-	ApproximateMemberCount *int `json:"approximate_member_count,omitempty"`
+	ApproximateMemberCount   *int `json:"approximate_member_count,omitempty"`
+	ApproximatePresenceCount *int `json:"approximate_presence_count,omitempty"`
 }
 
 func publicOf(i wire.Invite) publicInvite {
@@ -153,8 +151,9 @@ func (s *Service) getInvite(c *rest.Call, in wire.GetInvite) (publicInvite, erro
 	out := publicOf(inviteOf(row, g, faces[row.inviter]))
 	if in.WithCounts {
 		out.ApproximateMemberCount = &g.MemberCount
+		out.ApproximatePresenceCount, err = s.headcount.of(ctx, g.ID)
 	}
-	return out, nil
+	return out, err
 }
 
 // acceptInvite makes the caller a member. Who is one already uses nothing up.
@@ -184,6 +183,9 @@ func (s *Service) acceptInvite(c *rest.Call, _ rest.None) (out publicInvite, err
 			return event{}, nil
 		}
 		e, _, err := s.join(ctx, w, face)
+		if err == nil && row.temporary {
+			err = setGuest(ctx, w.tx, guest{row.guild, c.User()})
+		}
 		if err != nil {
 			return event{}, err
 		}

@@ -41,7 +41,7 @@ func (s *Service) putOverwrite(c *rest.Call, in wire.SetOverwrite) (rest.None, e
 			}
 			ch.PermissionOverwrites = append(ch.PermissionOverwrites, next)
 		}
-		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.update(ctx, ch)
 	})
 }
 
@@ -56,7 +56,7 @@ func (s *Service) deleteOverwrite(c *rest.Call, _ rest.None) (rest.None, error) 
 			return event{}, err
 		}
 		ch.PermissionOverwrites = slices.Delete(slices.Clone(ch.PermissionOverwrites), at, at+1)
-		return w.channelUpdated(&ch), saveChannel(ctx, w.tx, &ch)
+		return w.update(ctx, ch)
 	})
 }
 
@@ -78,14 +78,7 @@ func (w *change) overwrites(before []wire.Overwrite, wanted []wire.ChannelOverwr
 	if wrong != nil {
 		return nil, fault.Invalid(wrong...)
 	}
-	var bits perm.Bits
-	for _, o := range out {
-		bits |= touched(byID(before, o.ID), o)
-	}
-	for _, o := range before {
-		bits |= touched(o, byID(out, o.ID))
-	}
-	return out, holds(own, bits)
+	return out, holds(own, allTouched(before, out))
 }
 
 // overwriteNotes say which overwrites of a channel are new, different or gone.
@@ -123,6 +116,22 @@ func (w *change) exists(o wire.Overwrite) bool {
 
 // touched are the bits in which two overwrites differ.
 func touched(a, b wire.Overwrite) perm.Bits { return a.Allow ^ b.Allow | a.Deny ^ b.Deny }
+
+// allTouched are the bits in which two lists of overwrites differ.
+func allTouched(before, after []wire.Overwrite) (bits perm.Bits) {
+	for _, o := range after {
+		bits |= touched(byID(before, o.ID), o)
+	}
+	for _, o := range before {
+		bits |= touched(o, byID(after, o.ID))
+	}
+	return bits
+}
+
+// sameOverwrites says whether two lists have the same overwrites, in whatever order.
+func sameOverwrites(a, b []wire.Overwrite) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(o wire.Overwrite) bool { return !slices.Contains(b, o) })
+}
 
 func find(overwrites []wire.Overwrite, target id.ID) int {
 	return slices.IndexFunc(overwrites, func(o wire.Overwrite) bool { return o.ID == target })

@@ -3,6 +3,7 @@ package guilds
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/xcord/xcord/engine/fault"
@@ -153,15 +154,42 @@ func (s *Service) moveRoles(c *rest.Call, in []wire.MoveRole) ([]wire.Role, erro
 	if len(in) > s.config.RolesMax {
 		return nil, fault.New(fault.InvalidForm)
 	}
-	for _, m := range in {
-		if m.Position == nil {
-			continue
-		}
+	moves, err := s.inOrder(c, in)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range moves {
 		if err := s.moveRole(c, m.ID, *m.Position); err != nil {
 			return nil, err
 		}
 	}
 	return s.listRoles(c, rest.None{})
+}
+
+// inOrder puts moves so that no role gets in the way of another: those that go up from the highest down, then those that go down from the lowest up. Clients
+// send all roles of a guild to move one.
+func (s *Service) inOrder(c *rest.Call, in []wire.MoveRole) ([]wire.MoveRole, error) {
+	grant, err := s.roster.CanGuild(c.Context(), c.User(), c.ID("guild"), 0)
+	if err != nil {
+		return nil, err
+	}
+	moves := slices.DeleteFunc(slices.Clone(in), func(m wire.MoveRole) bool { return m.Position == nil })
+	up := func(m wire.MoveRole) bool {
+		r := grant.Guild.Roles[m.ID]
+		return r != nil && *m.Position > r.Position
+	}
+	slices.SortStableFunc(moves, func(a, b wire.MoveRole) int {
+		switch upA, upB := up(a), up(b); {
+		case upA && upB:
+			return *b.Position - *a.Position
+		case upA:
+			return -1
+		case upB:
+			return 1
+		}
+		return *a.Position - *b.Position
+	})
+	return moves, nil
 }
 
 func (s *Service) moveRole(c *rest.Call, role id.ID, position int) error {
@@ -179,16 +207,29 @@ func (s *Service) moveRole(c *rest.Call, role id.ID, position int) error {
 			// @everyone stays at 0 and is alone there.
 			return event{}, fault.New(fault.InvalidRole)
 		}
-		if err := w.above(found); err != nil {
-			return event{}, err
-		}
-		if !w.guild.Owner(w.user) && position >= top(w.guild, w.actor).Position {
-			return event{}, fault.New(fault.MissingPermissions)
-		}
 		r := *found
 		r.Position = position
+		if !w.sameOrder(&r) {
+			if err := w.above(found); err != nil {
+				return event{}, err
+			}
+			if !w.guild.Owner(w.user) && position >= top(w.guild, w.actor).Position {
+				return event{}, fault.New(fault.MissingPermissions)
+			}
+		}
 		return w.roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
 	})
+}
+
+// sameOrder says whether a role at another position stands above and below the same roles as before: that is nobody's business, and takes no rank.
+func (w *change) sameOrder(moved *wire.Role) bool {
+	was := w.guild.Roles[moved.ID]
+	for _, r := range w.guild.Roles {
+		if r.ID != moved.ID && higher(w.guild.ID, moved, r) != higher(w.guild.ID, was, r) {
+			return false
+		}
+	}
+	return true
 }
 
 // roleUpdated is the event of a role that is as r is now.

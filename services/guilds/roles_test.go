@@ -2,6 +2,8 @@ package guilds
 
 import (
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,6 +161,37 @@ func TestRoles_AtOnePositionTheOlderIsHigher(t *testing.T) {
 	}
 	b.want(200, mod, "PATCH", path("/guilds/%s/roles/%s", g.ID, young.ID), `{"name":"x"}`)
 	b.want(50013, mod, "PATCH", path("/guilds/%s/roles/%s", g.ID, mods), `{"name":"x"}`)
+}
+
+// Clients move one role by sending all of them with new numbers, those above themselves included.
+func TestMoveRoles_WhoKeepsItsPlaceNeedsNoRank(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	g := b.guild()
+	b.join(g.ID, mod, alice)
+	low, mods, admins := b.role(g.ID, 1, 0), b.role(g.ID, 2, perm.ManageRoles, mod), b.role(g.ID, 3, perm.ManageRoles)
+	young := get[wire.Role](b, 200, mod, "POST", path("/guilds/%s/roles", g.ID), `{"permissions":"0"}`).ID // below low
+	move := func(want int, as id.ID, order ...id.ID) {
+		t.Helper()
+		var parts []string
+		for i, r := range append([]id.ID{g.ID}, order...) {
+			parts = append(parts, fmt.Sprintf(`{"id":"%s","position":%d}`, r, i))
+		}
+		b.want(want, as, "PATCH", path("/guilds/%s/roles", g.ID), "["+strings.Join(parts, ",")+"]")
+	}
+	move(200, mod, low, young, mods, admins)
+	at := map[id.ID]int{}
+	for _, r := range get[[]wire.Role](b, 200, owner, "GET", path("/guilds/%s/roles", g.ID), "") {
+		at[r.ID] = r.Position
+	}
+	if want := map[id.ID]int{g.ID: 0, low: 1, young: 2, mods: 3, admins: 4}; !maps.Equal(at, want) {
+		t.Errorf("the roles stand at %v, want %v", at, want)
+	}
+	move(200, mod, young, low, mods, admins)
+	move(50013, mod, young, mods, low, admins) // above oneself
+	move(50013, mod, young, low, admins, mods)
+	move(50013, mod, mods, young, low, admins)
+	move(50013, alice, low, young, mods, admins)
 }
 
 func TestDeleteRole_TakesItFromMembersAtOnce(t *testing.T) {

@@ -19,8 +19,14 @@ var Routes = rest.Table[*Service]{
 	rest.GET("/users/@me/guilds", (*Service).listMyGuilds),
 	rest.DELETE("/users/@me/guilds/{guild}", (*Service).leaveGuild),
 
+	rest.POST("/users/@me/channels", (*Service).openChannel, rest.Limit(10, 10*time.Second)),
+	rest.GET("/users/@me/channels", (*Service).listDirects),
+	rest.PUT("/channels/{channel}/recipients/{user}", (*Service).addRecipient, rest.UsersOnly()),
+	rest.DELETE("/channels/{channel}/recipients/{user}", (*Service).removeRecipient, rest.UsersOnly()),
+
 	rest.GET("/guilds/{guild}/channels", (*Service).listChannels),
 	rest.POST("/guilds/{guild}/channels", (*Service).createChannel, rest.Status(http.StatusCreated)),
+	rest.PATCH("/guilds/{guild}/channels", (*Service).moveChannels, rest.Limit(5, 10*time.Second)), // an entry may have all channels in it
 	rest.GET("/channels/{channel}", (*Service).getChannel),
 	rest.PATCH("/channels/{channel}", (*Service).updateChannel),
 	rest.DELETE("/channels/{channel}", (*Service).deleteChannel),
@@ -39,13 +45,18 @@ var Routes = rest.Table[*Service]{
 
 	rest.GET("/guilds/{guild}/members", (*Service).listMembers),
 	rest.PATCH("/guilds/{guild}/members/@me", (*Service).updateMe),
-	rest.GET("/guilds/{guild}/members/search", (*Service).searchMembers),
+	rest.GET("/guilds/{guild}/members/search", (*Service).searchMembers, rest.Limit(10, 10*time.Second)),
 	rest.GET("/guilds/{guild}/members/{user}", (*Service).getMember),
 	rest.PUT("/guilds/{guild}/members/{user}", (*Service).addBot, rest.UsersOnly(), rest.Status(http.StatusCreated), rest.Answers[wire.Member](), rest.OrEmpty()),
 	rest.PATCH("/guilds/{guild}/members/{user}", (*Service).updateMember),
 	rest.DELETE("/guilds/{guild}/members/{user}", (*Service).kickMember),
 	rest.PUT("/guilds/{guild}/members/{user}/roles/{role}", (*Service).giveRole),
 	rest.DELETE("/guilds/{guild}/members/{user}/roles/{role}", (*Service).takeRole),
+
+	rest.GET("/guilds/{guild}/voice-states/@me", (*Service).getMyVoiceState),
+	rest.PATCH("/guilds/{guild}/voice-states/@me", (*Service).updateMyVoiceState),
+	rest.GET("/guilds/{guild}/voice-states/{user}", (*Service).getVoiceState),
+	rest.PATCH("/guilds/{guild}/voice-states/{user}", (*Service).updateVoiceState),
 
 	rest.GET("/guilds/{guild}/bans", (*Service).listBans),
 	rest.GET("/guilds/{guild}/bans/{user}", (*Service).getBan),

@@ -21,10 +21,12 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/life"
 	"github.com/xcord/xcord/engine/picture"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -83,8 +85,11 @@ func (c Config) Validate() error {
 type Deps struct {
 	Pool   *Pool
 	IDs    *postgres.IDs
+	Log    *bus.Log
 	Roster *roster.Roster
 	Outbox *roster.Outbox
+	// Presence says who is online; it need not be started.
+	Presence *presence.Presence
 }
 
 // Service serves Routes. Its handlers may be called by any number of goroutines; changes of one guild happen one after
@@ -95,8 +100,13 @@ type Service struct {
 	ids    *postgres.IDs
 	roster *roster.Roster
 	outbox *roster.Outbox
+	log    *bus.Log
 	turns  turns
 	icons  *picture.Reader
+	scribe *scribe
+
+	presence  *presence.Presence
+	headcount *headcount
 
 	departing chan id.ID // whose accounts were deleted
 	on        life.Switch
@@ -105,12 +115,13 @@ type Service struct {
 
 // New makes a Service. It panics when a dependency is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Pool == nil || deps.IDs == nil || deps.Roster == nil || deps.Outbox == nil {
-		panic("BUG: guilds needs Pool, IDs, Roster and Outbox")
+	if deps.Pool == nil || deps.IDs == nil || deps.Log == nil || deps.Roster == nil || deps.Outbox == nil || deps.Presence == nil {
+		panic("BUG: guilds needs Pool, IDs, Log, Roster, Outbox and Presence")
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
-		turns: newTurns(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
+		presence: deps.Presence, headcount: newHeadcount(store{pool: deps.Pool}, deps.Presence),
+		log: deps.Log, turns: newTurns(), scribe: newScribe(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 
@@ -122,7 +133,9 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("start guilds: %w", err)
 		}
 		s.loops.Go("guilds farewells", s.farewells)
-		s.loops.Go("guilds audit log", s.forgetting)
+		s.loops.Go("guilds guests", s.guests)
+		s.loops.Go("guilds audit log", s.scribing)
+		s.loops.Go("guilds audit log's end", s.forgetting)
 		return nil
 	})
 }

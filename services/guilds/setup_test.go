@@ -23,6 +23,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/postgres"
+	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/roster"
@@ -46,15 +47,17 @@ const (
 
 // bundle is a service behind a real listener, on a Redis and a database of its own.
 type bundle struct {
-	t       testing.TB
-	redis   *redis.Local
-	log     *bus.Log
-	roster  *roster.Roster
-	outbox  *roster.Outbox
-	pool    *Pool
-	service *Service
-	client  *http.Client
-	base    string
+	t      testing.TB
+	redis  *redis.Local
+	log    *bus.Log
+	roster *roster.Roster
+	outbox *roster.Outbox
+	// presence is that of a gateway.
+	presence *presence.Presence
+	pool     *Pool
+	service  *Service
+	client   *http.Client
+	base     string
 }
 
 // tokens takes the user's id for a token: "Bot 5" is a bot, "5" a user.
@@ -84,6 +87,8 @@ func setupWith(t testing.TB, config Config, extra ...rest.Route[*Service]) *bund
 	t.Cleanup(adminClient.Close)
 	b.log = bus.Open(client, bus.Config{Retries: 1})
 	b.must(b.log.Install(t.Context(), adminClient))
+	b.must(presence.Install(t.Context(), adminClient))
+	b.presence = presence.New(client, presence.Config{Gateway: "gateway"})
 	b.pool, err = postgres.Open(t.Context(), postgres.Config{URL: harness.Postgres(t)})
 	b.must(err)
 	t.Cleanup(b.pool.Close)
@@ -102,7 +107,7 @@ func (b *bundle) serve(config Config, extra ...rest.Route[*Service]) {
 	b.roster = roster.New(b.log)
 	b.outbox = roster.NewOutbox(b.roster, b.pool)
 	b.t.Cleanup(b.outbox.Stop)
-	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Roster: b.roster, Outbox: b.outbox})
+	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Log: b.log, Roster: b.roster, Outbox: b.outbox, Presence: b.presence})
 	b.must(b.service.Start(b.t.Context()))
 	b.t.Cleanup(b.service.Stop)
 
@@ -256,6 +261,12 @@ func path(format string, ids ...id.ID) string {
 // entries are those of a guild, in the order of the log, as soon as there are n of them.
 func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 	b.t.Helper()
+	return b.matching(n, func(e bus.Entry) bool { return e.Guild == g })
+}
+
+// matching are the entries that match, in the order of the log, as soon as there are n of them.
+func (b *bundle) matching(n int, match func(bus.Entry) bool) []bus.Entry {
+	b.t.Helper()
 	var mu sync.Mutex
 	var out []bus.Entry
 	enough := make(chan struct{})
@@ -264,7 +275,7 @@ func (b *bundle) entries(g id.ID, n int) []bus.Entry {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, e := range entries {
-			if e.Guild != g {
+			if !match(e) {
 				continue
 			}
 			if out = append(out, e); len(out) == n {

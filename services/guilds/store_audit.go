@@ -3,12 +3,14 @@ package guilds
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/wire"
 )
@@ -82,4 +84,31 @@ func (s store) forget(ctx context.Context, before time.Time, limit int) (int64, 
 		return 0, outage("forget the audit log", err)
 	}
 	return tag.RowsAffected(), nil
+}
+
+// auditGroup is the row of checkpoints that says how far the scribe has come.
+const auditGroup = "audit"
+
+const selectAuditMarkSQL = `SELECT last_ms, last_seq FROM checkpoints WHERE grp = $1 AND shard = 0`
+
+// auditMark is up to where the log has been followed; zero before the first time.
+func (s store) auditMark(ctx context.Context) (mark bus.Position, err error) {
+	err = s.pool.QueryRow(ctx, selectAuditMarkSQL, auditGroup).Scan(&mark.Ms, &mark.Seq)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return mark, outage("read how far the audit log is", err)
+	}
+	return mark, nil
+}
+
+const moveAuditMarkSQL = `
+INSERT INTO checkpoints (grp, shard, last_ms, last_seq) VALUES ($1, 0, $2, $3)
+ON CONFLICT (grp, shard) DO UPDATE SET last_ms = EXCLUDED.last_ms, last_seq = EXCLUDED.last_seq, updated_at = now()
+WHERE (checkpoints.last_ms, checkpoints.last_seq) < (EXCLUDED.last_ms, EXCLUDED.last_seq)`
+
+// moveAuditMark only ever goes on: another process may be ahead.
+func moveAuditMark(ctx context.Context, tx transaction, to bus.Position) error {
+	if _, err := tx.Exec(ctx, moveAuditMarkSQL, auditGroup, int64(to.Ms), int64(to.Seq)); err != nil {
+		return fmt.Errorf("note how far the audit log is: %w", err)
+	}
+	return nil
 }

@@ -18,16 +18,17 @@ type inviteRow struct {
 	guild, channel, inviter id.ID
 	maxAge, maxUses, uses   int
 	created, expires        wire.Time
+	temporary               bool
 }
 
-const inviteColumns = `code, guild_id, channel_id, inviter_id, max_age, max_uses, uses, created_at, expires_at`
+const inviteColumns = `code, guild_id, channel_id, inviter_id, max_age, max_uses, uses, created_at, expires_at, temporary`
 
 // live is what an invite must be to count. The clock is that of Postgres: one for all processes.
 const live = `(expires_at IS NULL OR expires_at > now()) AND (max_uses = 0 OR uses < max_uses)`
 
 func scanInvite(row pgx.CollectableRow) (i inviteRow, err error) {
 	var guild, channel, inviter int64
-	err = row.Scan(&i.code, &guild, &channel, &inviter, &i.maxAge, &i.maxUses, &i.uses, &i.created, &i.expires)
+	err = row.Scan(&i.code, &guild, &channel, &inviter, &i.maxAge, &i.maxUses, &i.uses, &i.created, &i.expires, &i.temporary)
 	i.guild, i.channel, i.inviter = id.ID(guild), id.ID(channel), id.ID(inviter)
 	return i, err
 }
@@ -77,7 +78,7 @@ func (s store) invites(ctx context.Context, guild, channel id.ID) ([]inviteRow, 
 
 const selectSimilarSQL = `
 SELECT ` + inviteColumns + ` FROM invites
-WHERE guild_id = $1 AND channel_id = $2 AND inviter_id = $3 AND max_age = 0 AND max_uses = 0 ORDER BY created_at LIMIT 1`
+WHERE guild_id = $1 AND channel_id = $2 AND inviter_id = $3 AND max_age = 0 AND max_uses = 0 AND NOT temporary ORDER BY created_at LIMIT 1`
 
 // similarInvite finds an invite without limits by the same inviter to the same channel.
 func similarInvite(ctx context.Context, tx transaction, i inviteRow) (found inviteRow, ok bool, err error) {
@@ -112,15 +113,15 @@ func countInvites(ctx context.Context, tx transaction, guild id.ID) (n int, err 
 }
 
 const insertInviteSQL = `
-INSERT INTO invites (code, guild_id, channel_id, inviter_id, max_age, max_uses, created_at, expires_at)
+INSERT INTO invites (code, guild_id, channel_id, inviter_id, max_age, max_uses, created_at, expires_at, temporary)
 VALUES ($1, $2, $3, $4, $5::int, $6, date_trunc('milliseconds', now()),
-	CASE WHEN $5::int > 0 THEN date_trunc('milliseconds', now()) + make_interval(secs => $5::int) END)
+	CASE WHEN $5::int > 0 THEN date_trunc('milliseconds', now()) + make_interval(secs => $5::int) END, $7)
 ON CONFLICT (code) DO NOTHING
 RETURNING ` + inviteColumns
 
 // insertInvite makes an invite; ok is false when the code is taken.
 func insertInvite(ctx context.Context, tx transaction, i inviteRow) (made inviteRow, ok bool, err error) {
-	rows, err := tx.Query(ctx, insertInviteSQL, i.code, number(i.guild), number(i.channel), number(i.inviter), i.maxAge, i.maxUses)
+	rows, err := tx.Query(ctx, insertInviteSQL, i.code, number(i.guild), number(i.channel), number(i.inviter), i.maxAge, i.maxUses, i.temporary)
 	if err != nil {
 		return inviteRow{}, false, fmt.Errorf("insert an invite: %w", err)
 	}

@@ -13,9 +13,10 @@ import (
 
 const upsertMemberSQL = `
 INSERT INTO members (guild_id, user_id, nick, roles, joined_at, timed_out_until) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (guild_id, user_id) DO UPDATE SET nick = EXCLUDED.nick, roles = EXCLUDED.roles, timed_out_until = EXCLUDED.timed_out_until`
+ON CONFLICT (guild_id, user_id) DO UPDATE SET nick = EXCLUDED.nick, roles = EXCLUDED.roles, timed_out_until = EXCLUDED.timed_out_until,
+	guest = members.guest AND cardinality(EXCLUDED.roles) = 0`
 
-// saveMember writes a member as they are to be, new or not.
+// saveMember writes a member as they are to be, new or not. A guest with a role is one no more.
 func saveMember(ctx context.Context, tx transaction, guild id.ID, m *wire.MemberRecord) error {
 	_, err := tx.Exec(ctx, upsertMemberSQL, number(guild), number(m.UserID), m.Nick, numbers(m.Roles), m.JoinedAt.Time(),
 		m.CommunicationDisabledUntil)
@@ -51,11 +52,23 @@ func (s store) guildsOf(ctx context.Context, user id.ID) ([]id.ID, error) {
 	return s.ids(ctx, "read the guilds of a user", selectGuildsOfSQL, number(user))
 }
 
-const selectMemberUsersSQL = `SELECT DISTINCT user_id FROM members WHERE user_id > $1 ORDER BY user_id LIMIT $2`
+const selectMemberUsersSQL = `
+SELECT user_id FROM (
+    (SELECT DISTINCT user_id FROM members WHERE user_id > $1 ORDER BY user_id LIMIT $2)
+    UNION
+    (SELECT DISTINCT u FROM directs, unnest(recipients) AS u WHERE pair IS NULL AND u > $1 ORDER BY u LIMIT $2)
+) AS users (user_id) ORDER BY user_id LIMIT $2`
 
-// memberUsers is a page of all who are in any guild, by rising id, behind after.
+// memberUsers is a page of all who are in any guild or group, by rising id, behind after.
 func (s store) memberUsers(ctx context.Context, after id.ID, limit int) ([]id.ID, error) {
 	return s.ids(ctx, "read members", selectMemberUsersSQL, number(after), limit)
+}
+
+const selectUsersOfSQL = `SELECT user_id FROM members WHERE guild_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3`
+
+// usersOf is a page of who is in a guild, by rising id, behind after.
+func (s store) usersOf(ctx context.Context, guild, after id.ID, limit int) ([]id.ID, error) {
+	return s.ids(ctx, "read members", selectUsersOfSQL, number(guild), number(after), limit)
 }
 
 // ids reads a column of ids.

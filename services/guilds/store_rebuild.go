@@ -18,8 +18,11 @@ import (
 // rebuildPage is how many guilds are read at once: with all their members they have to fit into memory.
 const rebuildPage = 100
 
-// Source reads all guilds with what is in them, for the read model.
+// Source reads all guilds with what is in them, and all direct channels, for the read model.
 func Source(ctx context.Context, tx roster.Snapshot, each func(bus.Entry) error) error {
+	if err := readDirects(ctx, tx, each); err != nil {
+		return err
+	}
 	for after := int64(0); ; {
 		page, order, err := readGuilds(ctx, tx, after)
 		if err != nil {

@@ -3,6 +3,7 @@ package guilds
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/xcord/xcord/engine/fault"
@@ -17,6 +18,13 @@ type createGuild struct {
 	wire.CreateGuild
 	Channels []newChannel `json:"channels,omitempty" validate:"max=500,dive"`
 	Roles    []newRole    `json:"roles,omitempty" validate:"max=250,dive"`
+
+	SystemChannelID             wire.Optional[id.ID] `json:"system_channel_id,omitzero"` // absent is the first text channel
+	AFKChannelID                id.ID                `json:"afk_channel_id,omitempty"`
+	AFKTimeout                  *int                 `json:"afk_timeout,omitempty" validate:"omitnil,oneof=60 300 900 1800 3600"`
+	VerificationLevel           *int                 `json:"verification_level,omitempty" validate:"omitnil,min=0,max=4"`
+	DefaultMessageNotifications *int                 `json:"default_message_notifications,omitempty" validate:"omitnil,min=0,max=1"`
+	ExplicitContentFilter       *int                 `json:"explicit_content_filter,omitempty" validate:"omitnil,min=0,max=2"`
 }
 
 type newChannel struct {
@@ -54,13 +62,40 @@ func (in createGuild) build(ctx context.Context, owner id.ID, next func(context.
 	if err := in.buildChannels(ctx, out, roles, next); err != nil {
 		return nil, err
 	}
-	for _, ch := range out.Channels {
-		if ch.Type == wire.ChannelText {
-			out.Guild.SystemChannelID = ch.ID
-			break
+	return out, in.settle(out)
+}
+
+// settle sets what the body says of the guild itself, and of its channels that have a part in it.
+func (in createGuild) settle(out *wire.ServerCreatedPayload) error {
+	g := &out.Guild
+	g.SystemChannelFlags = in.SystemChannelFlags
+	set(&g.AFKTimeout, in.AFKTimeout)
+	set(&g.VerificationLevel, in.VerificationLevel)
+	set(&g.DefaultMessageNotifications, in.DefaultMessageNotifications)
+	set(&g.ExplicitContentFilter, in.ExplicitContentFilter)
+	var wrong []fault.Field
+	pick := func(to *id.ID, path string, placeholder id.ID, kind wire.ChannelType) {
+		for i, ch := range out.Channels {
+			if ch.Type == kind && in.Channels[i].Placeholder == placeholder {
+				*to = ch.ID
+				return
+			}
 		}
+		wrong = append(wrong, fault.Field{Path: path, Code: fault.FieldChoices, Message: "Not a channel of this guild that can be used here."})
 	}
-	return out, nil
+	if in.AFKChannelID != 0 {
+		pick(&g.AFKChannelID, "afk_channel_id", in.AFKChannelID, wire.ChannelVoice)
+	}
+	if in.SystemChannelID.Value != 0 {
+		pick(&g.SystemChannelID, "system_channel_id", in.SystemChannelID.Value, wire.ChannelText)
+	}
+	if wrong != nil {
+		return fault.Invalid(wrong...)
+	}
+	if first := slices.IndexFunc(out.Channels, func(ch wire.Channel) bool { return ch.Type == wire.ChannelText }); first >= 0 && !in.SystemChannelID.Set {
+		g.SystemChannelID = out.Channels[first].ID
+	}
+	return nil
 }
 
 // buildRoles answers what the body's ids of roles stand for.

@@ -107,6 +107,18 @@ func TestVoice_NobodyIsThereToBeMoved(t *testing.T) {
 		b.want(50013, alice, "PATCH", at, body)
 		b.want(40032, mod, "PATCH", at, body)
 	}
+	state := path("/guilds/%s/voice-states/", g.ID)
+	for _, of := range []string{"@me", bob.String(), alice.String()} {
+		b.want(10004, stranger, "GET", state+of, "")
+		b.want(10004, stranger, "PATCH", state+of, `{}`)
+	}
+	b.want(10007, mod, "GET", state+bob.String(), "")
+	b.want(10065, mod, "GET", state+alice.String(), "")
+	b.want(10065, mod, "GET", state+"@me", "")
+	b.want(50013, alice, "PATCH", state+mod.String(), `{"suppress":true}`)
+	b.want(40032, mod, "PATCH", state+alice.String(), `{"suppress":true,"channel_id":"5"}`)
+	b.want(40032, alice, "PATCH", state+"@me", `{"request_to_speak_timestamp":null}`)
+	b.want(50035, alice, "PATCH", state+"@me", `{"request_to_speak_timestamp":"soon"}`)
 }
 
 func TestSearchMembers_FindsByTheBeginningOfNames(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -119,9 +120,14 @@ func after(before, ack wire.Ack) wire.Ack {
 	return ack
 }
 
-// apply notes what stands in the log.
+// apply notes what stands in the log. Of a deleted user nothing is written any more.
 func (a *acker) apply(entries []bus.Entry) {
 	for _, e := range entries {
+		if e.Type == wire.UserDeleted {
+			a.mu.Lock()
+			maps.DeleteFunc(a.waiting, func(r reader, _ wire.Ack) bool { return r.user == e.User })
+			a.mu.Unlock()
+		}
 		if e.Type != wire.MessagesRead {
 			continue
 		}
@@ -176,7 +182,7 @@ func (a *acker) finish(ctx context.Context) {
 	}
 }
 
-// flush writes all that waits. What cannot be written waits on, under what has come meanwhile.
+// flush, which run alone calls, writes all that waits. What cannot be written waits on, under what has come meanwhile.
 func (a *acker) flush(ctx context.Context) error {
 	a.mu.Lock()
 	acks := make([]wire.Ack, 0, len(a.waiting))

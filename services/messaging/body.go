@@ -99,18 +99,24 @@ func payloadOf[T any](e bus.Entry) (*T, error) {
 	return p, nil
 }
 
-// updatedOf is the message that a MESSAGE_UPDATED is about.
-func updatedOf(e bus.Entry) (id.ID, error) {
+// updatedOf is the message that a MESSAGE_UPDATED or PINS_UPDATED is about, and its author, who need not be the actor.
+func updatedOf(e bus.Entry) (message, author id.ID, err error) {
 	var p struct {
 		MessageID id.ID `json:"message_id"`
+		Author    struct {
+			ID id.ID `json:"id"`
+		} `json:"author"`
 	}
 	if err := json.Unmarshal(e.Body, &p); err != nil {
-		return 0, &malformed{e.Pos, err}
+		return 0, 0, &malformed{e.Pos, err}
 	}
 	if p.MessageID == 0 {
-		return 0, &malformed{e.Pos, fmt.Errorf("no message_id in %d bytes", len(e.Body))}
+		return 0, 0, &malformed{e.Pos, fmt.Errorf("no message_id in %d bytes", len(e.Body))}
 	}
-	return p.MessageID, nil
+	if p.Author.ID == 0 {
+		p.Author.ID = e.Actor
+	}
+	return p.MessageID, p.Author.ID, nil
 }
 
 // deletedOf are the messages that a MESSAGE_DELETED is about.

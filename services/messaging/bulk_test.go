@@ -185,3 +185,49 @@ func TestBulkDelete_WaitsForADeadCreate(t *testing.T) {
 		t.Errorf("%d tombstones", n)
 	}
 }
+
+// TestDelete_TellsTheAuditLogOfModerators: the entry has who deleted whose message and why; of one's own there is nothing to tell.
+func TestDelete_TellsTheAuditLogOfModerators(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	var ids []id.ID
+	for range 5 {
+		ids = append(ids, b.post(wire.CreateMessage{Content: "x"}).ID)
+	}
+	b.do(memberID, "DELETE", path(generalID, ids[0]), nil)
+	b.do(ownerID, "DELETE", path(generalID, ids[1]), nil)
+	b.cleared(ids[2], ids[3], ids[0])
+	last, err := b.log.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, _, err := b.log.ReadBack(t.Context(), bus.Position{}, last, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][]wire.AuditNote{
+		{{ID: 9, Action: wire.AuditMessageBulkDelete, Actor: ownerID, Target: generalID, Options: map[string]string{"count": "2"}}},
+		{{ID: 9, Action: wire.AuditMessageDelete, Actor: ownerID, Target: memberID, Options: map[string]string{"count": "1", "channel_id": generalID.String()}}},
+		nil,
+	} {
+		got, err := wire.AuditOf(entries[i].Body, 9)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %s, %v", entries[i].Type, diff, err)
+		}
+	}
+}
+
+// TestEdit_IsNotForWhoIsTimedOut: everything else that they might do asks for a permission.
+func TestEdit_IsNotForWhoIsTimedOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	m := b.post(wire.CreateMessage{Content: "x"})
+	b.cold(bus.Entry{Type: wire.MemberUpdated, Guild: guildID, User: memberID, Version: 2}, wire.MemberChangedPayload{
+		Member: wire.MemberRecord{UserID: memberID, MemberFields: wire.MemberFields{CommunicationDisabledUntil: wire.At(time.Now().Add(time.Hour))}}})
+	b.refused("post", b.do(memberID, "POST", path(generalID), wire.CreateMessage{Content: "y"}), 403, 50013)
+	b.refused("edit", b.do(memberID, "PATCH", path(generalID, m.ID), `{"content":"y"}`), 403, 50013)
+	b.refused("typing", b.do(memberID, "POST", "/channels/"+generalID.String()+"/typing", nil), 403, 50013)
+	if got := b.history(""); len(got) != 1 {
+		t.Errorf("the history has %v", got)
+	}
+}

@@ -42,13 +42,16 @@ type morgue struct {
 	channels map[id.ID]map[id.ID]*corpse
 }
 
-// corpse is a message of which a create, an edit or a delete is a dead letter.
+// corpse is a message of which a create or a change is a dead letter.
 type corpse struct {
 	created bus.Position // zero: its row is there
 	author  id.ID
 	changed bus.Position // the latest dead create or edit; zero when there is none
 	payload []byte       // of changed
 	deleted bool
+
+	reactions []reaction
+	pins      []pin
 }
 
 // view is the dead letters as of now.
@@ -136,10 +139,19 @@ func newMorgue(letters []bus.Letter) *morgue {
 				c := m.corpse(e.Channel, message)
 				c.created, c.author, c.changed, c.payload = e.Pos, e.Actor, e.Pos, e.Body
 			}
-		case wire.MessageUpdated:
-			if message, err := updatedOf(e); err == nil {
+		case wire.MessageUpdated, wire.PinsUpdated:
+			if message, author, err := updatedOf(e); err == nil {
 				c := m.corpse(e.Channel, message)
-				c.author, c.changed, c.payload = e.Actor, e.Pos, e.Body
+				c.author, c.changed, c.payload = author, e.Pos, e.Body
+			}
+			if p, err := pinOf(e); err == nil && e.Type == wire.PinsUpdated {
+				c := m.corpse(e.Channel, p.message)
+				c.pins = append(c.pins, p)
+			}
+		case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+			if r, err := reactionOf(e); err == nil {
+				c := m.corpse(e.Channel, r.message)
+				c.reactions = append(c.reactions, r)
 			}
 		case wire.MessageDeleted:
 			messages, _ := deletedOf(e) // none when it cannot be read
@@ -164,6 +176,22 @@ func (m *morgue) corpse(channel, message id.ID) *corpse {
 }
 
 func (m *morgue) partial() bool { return m.hidden }
+
+// reactions are the dead changes of the reactions under a message.
+func (m *morgue) reactions(channel, message id.ID) []reaction {
+	if c := m.channels[channel][message]; c != nil {
+		return c.reactions
+	}
+	return nil
+}
+
+// pins are the dead changes of a channel's pins.
+func (m *morgue) pins(channel id.ID) (pins []pin) {
+	for _, c := range m.channels[channel] {
+		pins = append(pins, c.pins...)
+	}
+	return pins
+}
 
 // deletions is how many rows of a channel dead letters may take away.
 func (m *morgue) deletions(channel id.ID) (n int) {
@@ -283,15 +311,23 @@ func (g *graves) behind(ctx context.Context, entries []bus.Entry) ([]bus.Positio
 const hasStep = 500
 
 func isChange(e bus.Entry) bool {
-	return e.Type == wire.MessageUpdated || e.Type == wire.MessageDeleted
+	switch e.Type {
+	case wire.MessageUpdated, wire.MessageDeleted, wire.PinsUpdated, wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		return true
+	}
+	return false
 }
 
-// changed are the messages that an entry edits or deletes; none when it cannot be read, which is for the writer to say.
+// changed are the messages that an entry changes or deletes; none when it cannot be read, which is for the writer to say.
 func changed(e bus.Entry) []id.ID {
 	switch e.Type {
-	case wire.MessageUpdated:
-		if message, err := updatedOf(e); err == nil {
+	case wire.MessageUpdated, wire.PinsUpdated:
+		if message, _, err := updatedOf(e); err == nil {
 			return []id.ID{message}
+		}
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		if r, err := reactionOf(e); err == nil {
+			return []id.ID{r.message}
 		}
 	case wire.MessageDeleted:
 		messages, _ := deletedOf(e) // as above

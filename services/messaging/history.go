@@ -63,7 +63,7 @@ func (s *Service) listMessages(c *rest.Call, in wire.ListMessages) (rest.Raw, er
 	if err != nil {
 		return nil, err
 	}
-	return s.render(ctx, messages)
+	return s.render(ctx, c.User(), grant.Channel.ID, messages)
 }
 
 // getMessage is one message.
@@ -80,11 +80,11 @@ func (s *Service) getMessage(c *rest.Call, _ rest.None) (rest.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	authors, err := s.roster.Users(ctx, []id.ID{m.author})
+	r, err := s.renderer(ctx, c.User(), grant.Channel.ID, []found{m})
 	if err != nil {
 		return nil, err
 	}
-	return wire.AppendMessage(nil, m.id, roster.UserJSON(authors[m.author]), m.body), nil
+	return r.append(nil, m)
 }
 
 // windowOf is what a query asks for. The message around which one is asked belongs to the newer half.
@@ -120,17 +120,23 @@ func sane(anchor id.ID) id.ID { return min(anchor, math.MaxInt64-1) }
 
 // catchUp waits until this process has seen what the log holds now: every write that was answered before this read.
 func (s *Service) catchUp(ctx context.Context) error {
+	_, err := s.caughtUp(ctx)
+	return err
+}
+
+// caughtUp is catchUp, and says up to where.
+func (s *Service) caughtUp(ctx context.Context) (bus.Position, error) {
 	last, err := s.log.Last(ctx)
 	if err != nil {
-		return err
+		return bus.Position{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.ReadWait)
 	defer cancel()
 	if err := s.tail.WaitFor(ctx, last); err != nil {
 		readLate.Inc()
-		return fault.Unavailable(err, time.Second)
+		return bus.Position{}, fault.Unavailable(err, time.Second)
 	}
-	return nil
+	return last, nil
 }
 
 // read is a window of a channel as of now, newest first, with all bodies. The caller has caught up.
@@ -325,30 +331,62 @@ func (s *Service) bodies(ctx context.Context, messages []found) ([]found, error)
 	return kept, nil
 }
 
-// render writes messages as a JSON array, each by its author as the author is now.
-func (s *Service) render(ctx context.Context, messages []found) (rest.Raw, error) {
-	ids := make([]id.ID, 0, len(messages))
-	size := len("[]")
-	for _, m := range messages {
-		ids = append(ids, m.author)
-		size += len(m.body) + renderOverhead
-	}
-	users, err := s.roster.Users(ctx, ids)
+// render writes messages of a channel as a JSON array.
+func (s *Service) render(ctx context.Context, reader, channel id.ID, messages []found) (rest.Raw, error) {
+	r, err := s.renderer(ctx, reader, channel, messages)
 	if err != nil {
 		return nil, err
 	}
-	authors := make(map[id.ID][]byte, len(users))
-	for user, u := range users {
-		authors[user] = roster.UserJSON(u)
+	size := len("[]")
+	for _, m := range messages {
+		size += len(m.body) + renderOverhead
 	}
 	out := append(make(rest.Raw, 0, size), '[')
 	for i, m := range messages {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = wire.AppendMessage(out, m.id, authors[m.author], m.body)
+		if out, err = r.append(out, m); err != nil {
+			return nil, err
+		}
 	}
 	return append(out, ']'), nil
+}
+
+// renderer is what messages are told with besides their bodies: each author and each message that is answered as they are now, and the
+// reactions as the reader sees them.
+type renderer struct {
+	authors   map[id.ID][]byte
+	replies   map[id.ID][]byte // bodies of replies, with what they answer as it is now
+	reactions map[id.ID][]wire.Reaction
+}
+
+func (s *Service) renderer(ctx context.Context, reader, channel id.ID, messages []found) (r renderer, err error) {
+	if r.replies, err = s.refer(ctx, channel, messages); err != nil {
+		return renderer{}, err
+	}
+	ids := make([]id.ID, 0, len(messages))
+	for _, m := range messages {
+		ids = append(ids, m.author)
+	}
+	users, err := s.roster.Users(ctx, ids)
+	if err != nil {
+		return renderer{}, err
+	}
+	r.authors = make(map[id.ID][]byte, len(users))
+	for user, u := range users {
+		r.authors[user] = roster.UserJSON(u)
+	}
+	r.reactions, err = s.reactions(ctx, channel, reader, messages)
+	return r, err
+}
+
+func (r renderer) append(to []byte, m found) ([]byte, error) {
+	body := m.body
+	if reply, ok := r.replies[m.id]; ok {
+		body = reply
+	}
+	return wire.AppendReactions(wire.AppendMessage(to, m.id, r.authors[m.author], body), r.reactions[m.id])
 }
 
 // renderOverhead is about what id, timestamp and author take, so that a page is allocated once.

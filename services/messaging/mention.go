@@ -87,8 +87,11 @@ func (s *Service) mention(ctx context.Context, grant roster.Grant, body *wire.Me
 	return err
 }
 
-// pings are whom a message counts as a mention for.
-func pings(grant roster.Grant, body wire.MessageBody) []id.ID {
+// pings are whom a message counts as a mention for; in a direct channel, everybody else.
+func pings(grant roster.Grant, author id.ID, body wire.MessageBody) []id.ID {
+	if grant.Direct != nil {
+		return grant.Direct.Others(author)
+	}
 	p := append(userIDs(body.Mentions), body.MentionRoles...)
 	if body.MentionEveryone {
 		p = append(p, grant.Guild.ID)

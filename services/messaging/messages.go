@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,6 +51,9 @@ func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, 
 	if isEmpty(in.Content, in.Embeds) {
 		return nil, fault.New(fault.EmptyMessage)
 	}
+	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
 	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
 		var err error
@@ -70,6 +74,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage) (rest.Raw, erro
 		return nil, err
 	}
 	if err := mustText(grant.Channel); err != nil {
+		return nil, err
+	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
 		return nil, err
 	}
 	author, err := s.roster.User(ctx, c.User())
@@ -132,11 +139,23 @@ func (s *Service) reference(ctx context.Context, grant roster.Grant, in wire.Ref
 	if err != nil {
 		return nil, err
 	}
-	to := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: users[m.author]}
-	if err := json.Unmarshal(m.body, &to.MessageBody); err != nil {
-		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	to, err := whole(m, users)
+	if err != nil {
+		return nil, err
+	}
+	if !to.Type.Written() {
+		return nil, badReference("REPLIES_CANNOT_REFERENCE_SYSTEM_MESSAGE", "Cannot reply to a system message")
 	}
 	return to, nil
+}
+
+// whole is a message with what is not in its body.
+func whole(m found, authors map[id.ID]wire.User) (*wire.Message, error) {
+	out := &wire.Message{ID: m.id, Timestamp: wire.Time(m.id.Ms()), Author: authors[m.author]}
+	if err := json.Unmarshal(m.body, &out.MessageBody); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return out, nil
 }
 
 func badReference(code, message string) error {
@@ -151,13 +170,17 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	raw = withNonce(raw, in.Nonce)
 	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	member, err := memberOf(grant)
+	if err != nil {
+		return nil, err
+	}
+	reopens, err := s.reopens(ctx, grant)
 	if err != nil {
 		return nil, err
 	}
 	payload, err := encode(wire.MessageSentPayload{
-		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions),
-		Pings: pings(grant, body),
+		Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type, Mentions: userIDs(body.Mentions), Reopens: reopens,
+		Pings: pings(grant, author.ID, body),
 	})
 	if err != nil {
 		return nil, err
@@ -170,7 +193,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 		post.Nonce = "m:" + author.ID.String() + ":" + grant.Channel.ID.String() + ":" + in.Nonce.Text()
 		post.NonceTTL = s.config.NonceTTL
 	}
-	if slow := grant.Channel.RateLimitPerUser; slow > 0 && grant.Perms&exempt == 0 {
+	if slow := grant.Channel.RateLimitPerUser; slow > 0 && grant.Perms&exempt == 0 && body.Type.Written() {
 		post.Pause = time.Duration(slow) * time.Second
 	}
 	receipt, err := s.log.Publish(ctx, post)
@@ -211,18 +234,20 @@ func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, 
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {
-	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, Body: payload}
+	return bus.Entry{Type: t, Actor: actor, Guild: grant.Guild.ID, Channel: grant.Channel.ID, To: grant.To(), Body: payload}
 }
 
-// editMessage changes what the author wrote.
+// editMessage changes what the author wrote. Who manages messages may hide another's embeds.
 func (s *Service) editMessage(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
+	if err := wellFormed(in.Embeds.Value, in.AllowedMentions); err != nil {
+		return nil, err
+	}
 	var reply rest.Raw
-	err := s.roster.Fenced(c.Context(), c.ID("channel"), func() error {
-		var err error
+	err := s.judged(c, func() (err error) {
 		reply, err = s.tryEdit(c, in)
 		return err
 	})
-	return reply, gone(err)
+	return reply, err
 }
 
 // gone says in the client's words that the delete marker stands.
@@ -235,7 +260,8 @@ func gone(err error) error {
 
 func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 	ctx := c.Context()
-	if err := s.catchUp(ctx); err != nil {
+	asOf, err := s.caughtUp(ctx)
+	if err != nil {
 		return nil, err
 	}
 	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel)
@@ -247,20 +273,31 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage) (rest.Raw, error) {
 		return nil, err
 	}
 	if m.author != c.User() {
-		return nil, fault.New(fault.NotYourMessage)
+		if in.Flags == nil || in.Content.Set || in.Embeds.Set || in.AllowedMentions != nil {
+			return nil, fault.New(fault.NotYourMessage)
+		}
+		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+			return nil, err
+		}
 	}
-	author, err := s.roster.User(ctx, c.User())
-	if err != nil {
-		return nil, err
+	if grant.Member != nil && grant.Member.TimedOut(s.now()) && !grant.Perms.Has(perm.Administrator) {
+		return nil, fault.New(fault.MissingPermissions) // an edit would be a way to go on talking
 	}
 	var body wire.MessageBody
 	if err := json.Unmarshal(m.body, &body); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
 	}
+	if !body.Type.Written() {
+		return nil, fault.New(fault.SystemMessage)
+	}
+	edited := body.EditedTimestamp
 	if err := s.change(ctx, grant, &body, in); err != nil {
 		return nil, err
 	}
-	return s.publishEdit(ctx, grant, author, m.id, body)
+	if m.author != c.User() {
+		body.EditedTimestamp = edited // what the author wrote is as it was
+	}
+	return s.publishEdit(ctx, grant, c.User(), m, body, asOf)
 }
 
 // change applies a request to a message; null empties.
@@ -300,31 +337,30 @@ func mentions(users []wire.User, user id.ID) bool {
 	return false
 }
 
-func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, author wire.User, message id.ID, body wire.MessageBody) (rest.Raw, error) {
-	raw, err := encode(body)
+// publishEdit appends what a message is now, and answers with it.
+func (s *Service) publishEdit(ctx context.Context, grant roster.Grant, actor id.ID, m found, body wire.MessageBody, asOf bus.Position) (rest.Raw, error) {
+	update, err := s.updateOf(ctx, grant, m, body)
 	if err != nil {
 		return nil, err
 	}
-	authorJSON := roster.UserJSON(author)
-	member, err := encode(grant.Member.MemberFields)
+	payload, err := encode(update)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := encode(wire.MessageUpdatedPayload{
-		MessageID: message, Message: raw, Author: authorJSON, Member: member, ChannelType: grant.Channel.Type,
-		Mentions: userIDs(body.Mentions),
-	})
+	m.body = update.Message
+	r, err := s.renderer(ctx, actor, grant.Channel.ID, []found{m})
 	if err != nil {
 		return nil, err
 	}
 	_, err = s.log.Publish(ctx, bus.Post{
-		Entry: entryOf(wire.MessageUpdated, grant, author.ID, payload), Fence: grant.Version, Changes: []id.ID{message},
+		Entry: entryOf(wire.MessageUpdated, grant, actor, payload), Fence: grant.Version, Changes: []id.ID{m.id},
+		Rewrites: m.id, AsOf: asOf,
 	})
 	if err != nil {
 		return nil, err
 	}
 	postsEdited.Inc()
-	return wire.AppendMessage(nil, message, authorJSON, raw), nil
+	return r.append(nil, m)
 }
 
 // deleteMessage takes a message away: its author may, and who manages messages.
@@ -346,13 +382,34 @@ func (s *Service) tryDelete(c *rest.Call) error {
 	if err != nil {
 		return err
 	}
-	if m.author != c.User() {
-		// Asked again with the permission, so that a refusal is never given from a cache.
-		if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
-			return err
-		}
+	kind, err := kindOf(m)
+	if err != nil {
+		return err
 	}
-	return s.publishDelete(ctx, grant, c.User(), m.id)
+	if !kind.Deletable() {
+		return fault.New(fault.SystemMessage)
+	}
+	if m.author == c.User() {
+		return s.publishDelete(ctx, grant, c.User(), nil, m.id)
+	}
+	// Asked again with the permission, so that a refusal is never given from a cache.
+	if grant, err = s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.ManageMessages); err != nil {
+		return err
+	}
+	note := wire.AuditNote{Action: wire.AuditMessageDelete, Actor: c.User(), Target: m.author, Reason: c.Reason(),
+		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "count": "1"}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, m.id)
+}
+
+// kindOf is what kind of message one is.
+func kindOf(m found) (wire.MessageType, error) {
+	var body struct {
+		Type wire.MessageType `json:"type"`
+	}
+	if err := json.Unmarshal(m.body, &body); err != nil {
+		return 0, fmt.Errorf("message %s: %w", m.id, err)
+	}
+	return body.Type, nil
 }
 
 // bulkDeleteAge is how old a message may be that is deleted with others.
@@ -393,7 +450,9 @@ func (s *Service) tryDeletes(c *rest.Call, messages []id.ID) error {
 	if err != nil || len(there) == 0 {
 		return err
 	}
-	return s.publishDelete(ctx, grant, c.User(), idsOf(there)...)
+	note := wire.AuditNote{Action: wire.AuditMessageBulkDelete, Actor: c.User(), Target: grant.Channel.ID, Reason: c.Reason(),
+		Options: map[string]string{"count": strconv.Itoa(len(there))}}
+	return s.publishDelete(ctx, grant, c.User(), []wire.AuditNote{note}, idsOf(there)...)
 }
 
 // idsOf are the ids of messages, the oldest first.
@@ -406,14 +465,27 @@ func idsOf(messages []found) []id.ID {
 	return ids
 }
 
-func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, messages ...id.ID) error {
+// setsOf are the sets that a deletion makes untrue.
+func setsOf(channel id.ID, messages []id.ID) []string {
+	keys := []string{pinSet(channel)}
+	for _, m := range messages {
+		keys = append(keys, reactionSet(m))
+	}
+	return keys
+}
+
+// publishDelete deletes messages. notes are for the audit log, which is written by who owns it, from the entry.
+func (s *Service) publishDelete(ctx context.Context, grant roster.Grant, actor id.ID, notes []wire.AuditNote, messages ...id.ID) error {
 	payload, err := encode(wire.MessageDeletedPayload{IDs: messages})
 	if err != nil {
 		return err
 	}
+	if payload, err = wire.WithAudit(payload, notes); err != nil {
+		return err
+	}
 	_, err = s.log.Publish(ctx, bus.Post{
 		Entry: entryOf(wire.MessageDeleted, grant, actor, payload), Fence: grant.Version,
-		Changes: messages, Deletes: messages,
+		Changes: messages, Deletes: messages, Forgets: setsOf(grant.Channel.ID, messages),
 	})
 	if err != nil {
 		return err

@@ -21,8 +21,10 @@ var (
 // a message that was created, and nothing more, among 100,000 to 700,000 in one channel.
 const (
 	opBytes    = 48
-	itemBytes  = 96
+	itemBytes  = 120
 	shelfBytes = 400
+	// A reaction is an op besides; the emoji in it has a string of its own.
+	reactionBytes = 80
 )
 
 // overlay is what the log holds above the committed checkpoint: messages that were created, edited or deleted and of which
@@ -52,6 +54,7 @@ type overlay struct {
 	ops           []op
 	first, bodied int
 	bytes         int
+	reacted       int // reactions that are kept
 }
 
 // op is one change of one message.
@@ -64,8 +67,9 @@ type op struct {
 // shelf is one channel of the overlay.
 type shelf struct {
 	items   map[id.ID]*item
-	created []id.ID // created above floor, in order; deleted ones too
-	deleted int     // how many of items are deleted
+	created []id.ID       // created above floor, in order; deleted ones too
+	deleted int           // how many of items are deleted
+	pins    map[id.ID]pin // the latest change of each above floor; nil for none
 }
 
 // item is one message of which something changed above floor.
@@ -74,6 +78,13 @@ type item struct {
 	changed bus.Position // the latest create or edit, where the body stands in the log; zero when there was none
 	deleted bus.Position // zero: it is not
 	body    []byte       // the entry's payload; nil: let go of, it stands in the log at changed
+
+	reactions []reaction // changes above floor, in order
+}
+
+// above says whether anything of it stands above mark.
+func (it *item) above(mark bus.Position) bool {
+	return mark.Less(it.changed) || mark.Less(it.deleted) || len(it.reactions) > 0
 }
 
 func newOverlay(bytesMax, idBytesMax int) *overlay {
@@ -108,13 +119,15 @@ func (o *overlay) applyOne(e bus.Entry) error {
 		}
 		s := o.shelf(e.Channel)
 		s.created = append(s.created, message)
-		o.change(s, e, message)
-	case wire.MessageUpdated:
-		message, err := updatedOf(e)
+		o.change(s, e, message, e.Actor)
+	case wire.MessageUpdated, wire.PinsUpdated:
+		return o.update(e)
+	case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+		r, err := reactionOf(e)
 		if err != nil {
 			return err
 		}
-		o.change(o.shelf(e.Channel), e, message)
+		o.react(o.shelf(e.Channel), e, r)
 	case wire.MessageDeleted:
 		messages, err := deletedOf(e)
 		if err != nil {
@@ -124,6 +137,28 @@ func (o *overlay) applyOne(e bus.Entry) error {
 			o.remove(o.shelf(e.Channel), e, message)
 		}
 	}
+	return nil
+}
+
+func (o *overlay) update(e bus.Entry) error {
+	message, author, err := updatedOf(e)
+	if err != nil {
+		return err
+	}
+	var p pin
+	if e.Type == wire.PinsUpdated {
+		if p, err = pinOf(e); err != nil {
+			return err
+		}
+	}
+	s := o.shelf(e.Channel)
+	if p.message != 0 {
+		if s.pins == nil {
+			s.pins = map[id.ID]pin{}
+		}
+		s.pins[message] = p
+	}
+	o.change(s, e, message, author)
 	return nil
 }
 
@@ -153,13 +188,22 @@ func (o *overlay) item(s *shelf, e bus.Entry, message id.ID) *item {
 	return it
 }
 
-func (o *overlay) change(s *shelf, e bus.Entry, message id.ID) {
+func (o *overlay) change(s *shelf, e bus.Entry, message, author id.ID) {
 	if s.gone(message) {
 		return // the log refuses it; an edit never brings a message back
 	}
 	it := o.item(s, e, message)
 	o.bytes += len(e.Body) - len(it.body)
-	it.author, it.changed, it.body = e.Actor, e.Pos, e.Body
+	it.author, it.changed, it.body = author, e.Pos, e.Body
+}
+
+func (o *overlay) react(s *shelf, e bus.Entry, r reaction) {
+	if s.gone(r.message) {
+		return
+	}
+	it := o.item(s, e, r.message)
+	it.reactions = append(it.reactions, r)
+	o.reacted++
 }
 
 func (o *overlay) remove(s *shelf, e bus.Entry, message id.ID) {
@@ -168,7 +212,8 @@ func (o *overlay) remove(s *shelf, e bus.Entry, message id.ID) {
 	}
 	it := o.item(s, e, message)
 	o.bytes -= len(it.body)
-	it.deleted, it.body = e.Pos, nil
+	o.reacted -= len(it.reactions)
+	it.deleted, it.body, it.reactions = e.Pos, nil, nil
 	s.deleted++
 }
 
@@ -194,7 +239,7 @@ func (o *overlay) shed() {
 }
 
 func (o *overlay) idBytes() int {
-	return (len(o.ops)-o.first)*opBytes + o.messages*itemBytes + len(o.channels)*shelfBytes
+	return (len(o.ops)-o.first)*opBytes + o.messages*itemBytes + o.reacted*reactionBytes + len(o.channels)*shelfBytes
 }
 
 // prune lets go of what is committed, and raises the floor to there.
@@ -240,11 +285,24 @@ func (o *overlay) drop(p op, mark bus.Position) {
 	if len(s.created) > 0 && s.created[0] == p.message {
 		s.created = s.created[1:]
 	}
-	it := s.items[p.message]
-	if it == nil || mark.Less(it.changed) || mark.Less(it.deleted) {
-		return // gone with another of its changes, or changed again
+	if pin, ok := s.pins[p.message]; ok && !mark.Less(bus.PositionOf(pin.place)) {
+		delete(s.pins, p.message)
 	}
-	o.bytes -= len(it.body)
+	it := s.items[p.message]
+	if it == nil {
+		return // gone with another of its changes
+	}
+	for len(it.reactions) > 0 && !mark.Less(bus.PositionOf(it.reactions[0].place)) {
+		it.reactions = it.reactions[1:]
+		o.reacted--
+	}
+	if !it.changed.IsZero() && !mark.Less(it.changed) {
+		o.bytes -= len(it.body)
+		it.changed, it.body = bus.Position{}, nil
+	}
+	if it.above(mark) {
+		return
+	}
 	if !it.deleted.IsZero() {
 		s.deleted--
 	}
@@ -269,7 +327,7 @@ func (o *overlay) reset(mark, whole bus.Position) (had []bus.Position) {
 	o.forgotten = bus.Position{}
 	o.resets++
 	o.channels = map[id.ID]*shelf{}
-	o.ops, o.first, o.bodied, o.messages, o.bytes = nil, 0, 0, 0, 0
+	o.ops, o.first, o.bodied, o.messages, o.bytes, o.reacted = nil, 0, 0, 0, 0, 0
 	return had
 }
 
@@ -461,7 +519,7 @@ func newestFirst(upper, lower []found) []found {
 	return append(upper, lower...)
 }
 
-// look says what the overlay knows of one message: known is false when nothing of it changed above the floor, and then
+// look says what the overlay knows of one message: known is false when it was not written, rewritten or deleted above the floor, and then
 // rows that are read from now on are right.
 func (o *overlay) look(channel, message id.ID) (m found, deleted, known bool) {
 	o.mu.Lock()
@@ -471,5 +529,36 @@ func (o *overlay) look(channel, message id.ID) (m found, deleted, known bool) {
 		return found{}, false, false
 	}
 	it := s.items[message]
-	return found{id: message, author: it.author, payload: it.body, at: it.changed}, !it.deleted.IsZero(), true
+	isDeleted := !it.deleted.IsZero()
+	return found{id: message, author: it.author, payload: it.body, at: it.changed}, isDeleted, isDeleted || !it.changed.IsZero()
+}
+
+// reactions are the changes of the reactions under messages above the floor, and older are those that were created below it: of these there
+// may be rows.
+func (o *overlay) reactions(channel id.ID, messages []found) (changes map[id.ID][]reaction, older []id.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	changes = map[id.ID][]reaction{}
+	s := o.channels[channel]
+	for _, m := range messages {
+		if !o.floor.Less(bus.PositionOf(m.id)) {
+			older = append(older, m.id)
+		}
+		if s != nil && s.items[m.id] != nil {
+			changes[m.id] = slices.Clone(s.items[m.id].reactions)
+		}
+	}
+	return changes, older
+}
+
+// pins are the changes of a channel's pins above the floor.
+func (o *overlay) pins(channel id.ID) (changes []pin) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.channels[channel]; s != nil {
+		for _, p := range s.pins {
+			changes = append(changes, p)
+		}
+	}
+	return changes
 }

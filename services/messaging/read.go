@@ -27,7 +27,9 @@ func (s *Service) ackMessage(c *rest.Call, in wire.AckMessage) (wire.Acked, erro
 	if err != nil {
 		return wire.Acked{}, err
 	}
-	ack.Manual = in.Manual
+	if in.Manual { // who marks something as unread has not read it
+		ack.Manual, ack.GuildID, ack.To = true, 0, nil
+	}
 	return wire.Acked{}, s.acks.put(ack)
 }
 
@@ -71,7 +73,11 @@ func (s *Service) ack(ctx context.Context, user, channel, message id.ID) (wire.A
 	}
 	ack := wire.Ack{UserID: user, ChannelID: channel, MessageID: message}
 	few, err := s.audience.isSmall(ctx, grant)
-	if few {
+	switch {
+	case !few:
+	case grant.Direct != nil:
+		ack.To = grant.Direct.Others(user)
+	default:
 		ack.GuildID = grant.Guild.ID
 	}
 	return ack, err
@@ -118,12 +124,18 @@ func (s *Service) listReceipts(c *rest.Call, in wire.ListReceipts) ([]wire.Recei
 
 // seeing are those receipts whose users see the channel now.
 func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wire.Receipt) ([]wire.Receipt, error) {
+	if grant.Direct != nil {
+		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
+	}
 	users := make([]id.ID, len(receipts))
 	for i, r := range receipts {
 		users[i] = r.UserID
 	}
 	if len(users) == 0 {
 		return nil, nil
+	}
+	if grant.Direct != nil {
+		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
 	}
 	state, err := s.roster.LookGuild(ctx, grant.Guild.ID, users...)
 	if err != nil {
@@ -149,17 +161,17 @@ const (
 type audience struct {
 	roster *roster.Roster
 	mu     sync.Mutex // guards counts
-	counts *lru.Cache[id.ID, counted]
+	counts *lru.Cache[id.ID, census]
 }
 
-// counted is a channel whose viewers were counted.
-type counted struct {
+// census is how a channel's viewers were counted.
+type census struct {
 	small bool
 	at    time.Time
 }
 
 func newAudience(r *roster.Roster) *audience {
-	counts, err := lru.New[id.ID, counted](countsMax)
+	counts, err := lru.New[id.ID, census](countsMax)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
@@ -195,6 +207,6 @@ func (a *audience) isSmall(ctx context.Context, grant roster.Grant) (bool, error
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.counts.Add(channel, counted{small: n <= viewersMax, at: now})
+	a.counts.Add(channel, census{small: n <= viewersMax, at: now})
 	return n <= viewersMax, nil
 }

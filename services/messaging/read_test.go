@@ -1,8 +1,8 @@
 package messaging
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -112,6 +112,13 @@ func TestAck_GoesForwardAndBackOnlyByHand(t *testing.T) {
 	want("a manual ack", first.ID)
 	b.ack(memberID, generalID, second.ID, nil)
 	want("an ack after it", second.ID)
+	for _, entry := range b.ackEntriesOf() {
+		for _, ack := range entry {
+			if (ack.GuildID == guildID) == ack.Manual {
+				t.Errorf("is it told of %+v?", ack)
+			}
+		}
+	}
 	if _, states := b.own(ownerID), b.own(ownerID).States.Entries; len(states) != 0 {
 		t.Errorf("the owner has read nothing, and has %v", states)
 	}
@@ -249,7 +256,7 @@ func TestAcks_AreRefusedWhileOthersWaitTooLong(t *testing.T) {
 // An ack that was not in the log yet is lost with its process, and one that was is not. Devices see what all of them together have read.
 func TestAck_AgreesWithAModel(t *testing.T) {
 	t.Parallel()
-	b := setup(t, Config{})
+	b := setup(t, Config{Batch: 3}) // so that rows are written over often
 	b.start()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -258,29 +265,9 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 	type key struct{ user, channel id.ID }
 	model := map[key]id.ID{}
 	users, channels := []id.ID{ownerID, memberID}, []id.ID{generalID, generalID + 1000, generalID + 2000}
-	for range 300 {
-		k := key{users[r.IntN(len(users))], channels[r.IntN(len(channels))]}
-		ack := wire.Ack{UserID: k.user, ChannelID: k.channel, MessageID: base - 1000 + id.ID(r.IntN(1000)), Manual: r.IntN(4) == 0}
-		if err := b.svc.acks.put(ack); err != nil {
-			t.Fatal(err)
-		}
-		if model[k] < ack.MessageID || ack.Manual {
-			model[k] = ack.MessageID
-		}
-		switch r.IntN(40) {
-		case 0:
-			b.logged()
-		case 1:
-			if err := b.svc.acks.flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		case 2: // the writer dies, with whatever it has in hand
-			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(writing.lock))
-		}
-	}
-	b.logged()
 	all := func(id.ID) bool { return true }
-	check := func(when string) {
+	rows := reads.New(b.pool, bus.NewTail(b.log, b.log.Last)) // knows nothing of the log
+	check := func(when string, from *reads.Reads) {
 		t.Helper()
 		got := map[key]id.ID{}
 		last, err := b.log.Last(t.Context())
@@ -288,7 +275,7 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, user := range users {
-			own, err := b.reads.Own(t.Context(), user, nil, all, last)
+			own, err := from.Own(t.Context(), user, nil, all, last)
 			if err != nil || own.States.Partial {
 				t.Fatalf("%s: partial %v: %v", when, own.States.Partial, err)
 			}
@@ -300,9 +287,43 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
 	}
-	check("in the log")
+	for range 400 {
+		k := key{users[r.IntN(len(users))], channels[r.IntN(len(channels))]}
+		ack := wire.Ack{UserID: k.user, ChannelID: k.channel, MessageID: base - 1000 + id.ID(r.IntN(1000)), Manual: r.IntN(4) == 0}
+		if k.user == ownerID {
+			if err := b.svc.acks.put(ack); err != nil {
+				t.Fatal(err)
+			}
+		} else { // one by one and by another process, which does not know what was read before
+			if err := newAcker(b.log).publish(t.Context(), []wire.Ack{ack}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if model[k] < ack.MessageID || ack.Manual {
+			model[k] = ack.MessageID
+		}
+		switch r.IntN(40) {
+		case 0:
+			b.logged()
+			check("in between", b.reads)
+		case 1:
+			b.svc.groups.Stop()
+		case 2:
+			if err := b.svc.groups.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		case 3: // the writer dies, with whatever it has in hand
+			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(writing.lock))
+		}
+	}
+	b.logged()
+	check("in the log", b.reads)
+	if err := b.svc.groups.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	b.stored()
-	check("stored")
+	check("stored", b.reads)
+	check("in rows", rows)
 	// As after a crash between COMMIT and XACK: all comes again, as a whole and in parts.
 	var entries []bus.Entry
 	last, _ := b.log.Last(t.Context())
@@ -315,15 +336,13 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			entries = append(entries, e)
 		}
 	}
-	for from := range entries {
-		if err := apply(t.Context(), b.svc.store, entries[from:]); err != nil {
-			t.Fatal(err)
-		}
-		if err := apply(t.Context(), b.svc.store, entries[from:from+1]); err != nil {
+	for range 30 {
+		from := r.IntN(len(entries))
+		if err := apply(t.Context(), b.svc.store, entries[from:from+r.IntN(len(entries)-from)+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check("applied again")
+	check("applied again", rows)
 }
 
 func TestMentions_AreCountedBehindWhatWasRead(t *testing.T) {
@@ -357,28 +376,49 @@ func TestMentions_AreCountedBehindWhatWasRead(t *testing.T) {
 		want("member, "+what, memberID, member)
 		want("owner, "+what, ownerID, owner)
 	}
+	asOfTheSecond := func(what string) {
+		t.Helper()
+		own := b.ownAt(memberID, bus.PositionOf(direct.ID))
+		if e := own.States.Entries; len(e) != 1 || e[0].MentionCount != 1 {
+			t.Errorf("%s as of the second message: %v, want one mention", what, e)
+		}
+	}
+	remove := func(m wire.Message) {
+		t.Helper()
+		if a := b.do(ownerID, "DELETE", path(generalID, m.ID), nil); a.status != http.StatusNoContent {
+			t.Fatalf("delete: %d %s", a.status, a.body)
+		}
+	}
 	all("above the checkpoint", 4, 0)
+	asOfTheSecond("above the checkpoint")
+	extra := say(ownerID, map[string]any{"content": named})
+	all("with one more", 5, 0)
+	remove(extra)
+	all("without it", 4, 0)
+
+	// Each change is looked at twice: while it lies above the rows, and when it is in them.
 	b.start()
-	b.stored()
-	all("in rows", 4, 0)
-	ownAt := b.ownAt(memberID, bus.PositionOf(direct.ID))
-	if e := ownAt.States.Entries; len(e) != 1 || e[0].MentionCount != 1 {
-		t.Errorf("as of the second message: %v, want one mention", e)
+	twice := func(what string, member int, change func()) {
+		t.Helper()
+		b.stored()
+		b.svc.groups.Stop()
+		change()
+		b.logged()
+		all(what, member, 0)
+		if err := b.svc.groups.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.stored()
+		all(what+", stored", member, 0)
 	}
-	b.ack(memberID, generalID, direct.ID, nil)
-	b.logged()
-	all("after an ack", 3, 0)
-	b.stored()
-	all("after a stored ack", 3, 0)
-	if a := b.do(ownerID, "DELETE", path(generalID, everyone.ID), nil); a.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", a.status, a.body)
-	}
-	all("after a delete", 2, 0)
-	b.stored()
-	all("after a stored delete", 2, 0)
-	b.ack(memberID, generalID, mine.ID, map[string]any{"manual": true})
-	b.logged()
-	all("marked as unread", 3, 0)
+	twice("the same", 4, func() {})
+	asOfTheSecond("in rows")
+	twice("after an ack", 3, func() { b.ack(memberID, generalID, direct.ID, nil) })
+	twice("after a delete", 2, func() { remove(everyone) })
+	twice("marked as unread", 3, func() { b.ack(memberID, generalID, mine.ID, map[string]any{"manual": true}) })
+	twice("with an answer more", 4, func() {
+		say(ownerID, map[string]any{"content": "an answer", "message_reference": map[string]any{"message_id": mine.ID}})
+	})
 }
 
 func TestMentions_FromBeforeOneCameAreNotCounted(t *testing.T) {
@@ -495,11 +535,9 @@ func TestLasts_AreThoseOfRowsAndOfTheLog(t *testing.T) {
 	b := setup(t, Config{})
 	want := func(what string, message id.ID) {
 		t.Helper()
-		for _, of := range [][2][]id.ID{{{guildID}, nil}, {nil, {generalID}}} {
-			got, err := b.reads.Lasts(t.Context(), of[0], of[1])
-			if err != nil || len(got) != 1 || got[generalID] != message {
-				t.Errorf("%s: %v %v, want %s", what, got, err, message)
-			}
+		got, err := b.reads.Lasts(t.Context(), []id.ID{guildID})
+		if err != nil || len(got) != 1 || got[generalID] != message {
+			t.Errorf("%s: %v %v, want %s", what, got, err, message)
 		}
 	}
 	sync := func(m wire.Message) id.ID {
@@ -551,28 +589,37 @@ func TestAcks_ThatCannotBeStoredAreDeadLetters(t *testing.T) {
 	}
 }
 
-// READY for a user in 100 guilds of 20 channels, who has read all of them and is mentioned in some: what Own and Lasts take of it.
-func BenchmarkReads_OwnOfAUserInAHundredGuilds(b *testing.B) {
+// What READY and its guilds take of a user's reading: in guilds of 20 channels that are all read, with 50 unread mentions each, or none.
+func BenchmarkReads_OwnOfAUser(b *testing.B) {
+	for _, guilds := range []int{5, 100} {
+		for _, mentions := range []int{0, 50} {
+			b.Run(fmt.Sprintf("guilds=%d/mentions=%d", guilds, mentions*guilds), func(b *testing.B) { benchmarkOwn(b, guilds, mentions) })
+		}
+	}
+}
+
+func benchmarkOwn(b *testing.B, count, mentions int) {
 	w := setup(b, Config{})
-	w.exec(`INSERT INTO channel_heads SELECT g * 1000 + c, g, g * 1000 + c FROM generate_series(1, 100) g, generate_series(1, 20) c`)
+	w.exec(`INSERT INTO channel_heads SELECT g * 1000 + c, g, g * 1000 + c FROM generate_series(1, $1) g, generate_series(1, 20) c`, count)
 	w.exec(`INSERT INTO read_states SELECT $1, channel_id, message_id, 1, now() FROM channel_heads`, int64(memberID))
-	w.exec(`INSERT INTO mentions SELECT t, 10_000_000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7 FROM generate_series(1, 100) t, generate_series(1, 50) m`)
+	w.exec(`INSERT INTO mentions SELECT t, 10000000 + t * 1000 + m, t * 1000 + m % 20 + 1, 7
+		FROM generate_series(1, $1) t, generate_series(1, $2) m`, count, mentions)
+	w.exec(`VACUUM ANALYZE channel_heads, read_states, mentions`)
 	w.start()
 	w.stored()
 	var guilds []reads.Guild
 	var ids []id.ID
-	for g := range id.ID(100) {
+	for g := range id.ID(count) {
 		guilds, ids = append(guilds, reads.Guild{ID: g + 1, Roles: []id.ID{g + 2000, g + 3000}}), append(ids, g+1)
 	}
 	at := bus.Position{Ms: uint64(time.Now().UnixMilli())}
-	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		own, err := w.reads.Own(ctx, memberID, guilds, func(id.ID) bool { return true }, at)
-		if err != nil || len(own.States.Entries) != 2000 {
+		own, err := w.reads.Own(b.Context(), memberID, guilds, func(id.ID) bool { return true }, at)
+		if err != nil || len(own.States.Entries) != 20*count || (own.States.Entries[0].MentionCount > 0) != (mentions > 0) {
 			b.Fatal(len(own.States.Entries), err)
 		}
-		if heads, err := w.reads.Lasts(ctx, ids, nil); err != nil || len(heads) != 2000 {
+		if heads, err := w.reads.Lasts(b.Context(), ids); err != nil || len(heads) != 20*count {
 			b.Fatal(len(heads), err)
 		}
 	}
@@ -652,5 +699,115 @@ func TestSettings_ChangedTogetherAreAllThere(t *testing.T) {
 	}
 	if !got.Muted || got.MessageNotifications != 2 || len(got.ChannelOverrides) != 1 {
 		t.Errorf("something was lost: %+v", got)
+	}
+}
+
+func TestReads_OfADirectChannel(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.directs()
+	b.start()
+	first := b.postTo(ownerID, dmID, "1")
+	second := b.postTo(ownerID, dmID, "2")
+	b.postTo(memberID, dmID, "3")
+	want := func(what string, user id.ID, e wire.ReadStateEntry) {
+		t.Helper()
+		last, err := b.log.Last(t.Context())
+		if err != nil || b.tail.WaitFor(t.Context(), last) != nil {
+			t.Fatal(err)
+		}
+		own, err := b.reads.Own(t.Context(), user, nil, func(channel id.ID) bool { return channel == dmID }, last)
+		if err != nil || len(own.States.Entries) != 1 || own.States.Entries[0] != e {
+			t.Errorf("%s: %+v %v, want %+v", what, own.States.Entries, err, e)
+		}
+	}
+	want("each message is for the other", memberID, wire.ReadStateEntry{ID: dmID, MentionCount: 2})
+	want("also the member's", ownerID, wire.ReadStateEntry{ID: dmID, MentionCount: 1})
+	b.ack(memberID, dmID, first.ID, nil)
+	b.logged()
+	want("one is read", memberID, wire.ReadStateEntry{ID: dmID, LastMessageID: first.ID, MentionCount: 1})
+	var sent wire.MessageSentPayload
+	if err := json.Unmarshal(b.last(dmID).Body, &sent); err != nil || !slices.Equal(sent.Pings, []id.ID{ownerID}) {
+		t.Errorf("the member's message pings %v", sent.Pings)
+	}
+	told := b.ackEntriesOf()
+	if len(told) != 1 || !slices.Equal(told[0][0].To, []id.ID{ownerID}) {
+		t.Errorf("whom is it told? %+v", told)
+	}
+	for message, readers := range map[id.ID]int{first.ID: 1, second.ID: 0} {
+		a := b.do(ownerID, "GET", path(dmID, message)+"/receipts", nil)
+		var got []wire.Receipt
+		if err := json.Unmarshal(a.body, &got); err != nil || len(got) != readers || readers == 1 && got[0].UserID != memberID {
+			t.Errorf("receipts of %s: %d %s, want %d", message, a.status, a.body, readers)
+		}
+	}
+	b.refused("who was in the group", b.do(outsiderID, "POST", ackPath(groupID, first.ID), nil), 403, 50001)
+}
+
+func TestAcks_OfADeletedUserAreNotWritten(t *testing.T) {
+	t.Parallel()
+	a := newAcker(nil)
+	if err := a.put(wire.Ack{UserID: 1, ChannelID: 1, MessageID: 1}, wire.Ack{UserID: 2, ChannelID: 1, MessageID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	a.apply([]bus.Entry{{Type: wire.UserDeleted, User: 1}})
+	if len(a.waiting) != 1 || a.waiting[reader{2, 1}].MessageID != 1 {
+		t.Errorf("waiting: %v", a.waiting)
+	}
+}
+
+// A guild of a hundred and one: what everybody sees is told to nobody, and so is a private channel that a hundred and one see.
+func TestReading_IsToldToAHundredViewersAtMost(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const (
+		crowdID id.ID = 5000 + iota
+		openID
+		fewID
+		nearlyID
+		manyID
+		fewRole
+		nearlyRole
+		manyRole
+		firstUser
+	)
+	only := func(role id.ID) wire.List[wire.Overwrite] {
+		return wire.List[wire.Overwrite]{
+			{ID: crowdID, Type: perm.OverwriteRole, Deny: perm.ViewChannel}, {ID: role, Type: perm.OverwriteRole, Allow: perm.ViewChannel},
+		}
+	}
+	var members wire.List[wire.MemberRecord]
+	for i := range id.ID(viewersMax + 1) {
+		m := wire.MemberRecord{UserID: firstUser + i}
+		m.Roles = append(m.Roles, manyRole)
+		if i > 0 {
+			m.Roles = append(m.Roles, nearlyRole)
+		}
+		if i > viewersMax-2 {
+			m.Roles = append(m.Roles, fewRole)
+		}
+		members = append(members, m)
+	}
+	reader := firstUser + viewersMax // sees all
+	b.cold(bus.Entry{Type: wire.ServerCreated, Guild: crowdID, Version: 1}, wire.ServerCreatedPayload{
+		Guild: wire.Guild{ID: crowdID, Name: "crowd", OwnerID: reader},
+		Channels: []wire.Channel{
+			{ID: openID, GuildID: crowdID, Name: "open"}, {ID: fewID, GuildID: crowdID, Name: "few", PermissionOverwrites: only(fewRole)},
+			{ID: nearlyID, GuildID: crowdID, Name: "nearly", PermissionOverwrites: only(nearlyRole)},
+			{ID: manyID, GuildID: crowdID, Name: "many", PermissionOverwrites: only(manyRole)},
+		},
+		Roles:   []wire.Role{{ID: crowdID, Permissions: perm.DefaultEveryone}, {ID: fewRole}, {ID: nearlyRole}, {ID: manyRole}},
+		Members: members,
+	})
+	for channel, told := range map[id.ID]bool{openID: false, fewID: true, nearlyID: true, manyID: false} {
+		for range 2 { // counted, and as it was counted
+			ack, err := b.svc.ack(t.Context(), reader, channel, 1)
+			if err != nil || (ack.GuildID == crowdID) != told {
+				t.Errorf("channel %s: told in %s, want %v: %v", channel, ack.GuildID, told, err)
+			}
+		}
+	}
+	if ack, err := b.svc.ack(t.Context(), memberID, generalID, 1); err != nil || ack.GuildID != guildID {
+		t.Errorf("a small guild: told in %s: %v", ack.GuildID, err)
 	}
 }

@@ -68,9 +68,7 @@ func apply(ctx context.Context, s store, entries []bus.Entry) error {
 	if err != nil {
 		return err
 	}
-	insertedRows.Add(int(w.inserted))
-	updatedRows.Add(int(w.updated))
-	deletedRows.Add(int(w.deleted))
+	w.count()
 	return nil
 }
 

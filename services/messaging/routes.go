@@ -7,6 +7,9 @@ import (
 	"github.com/xcord/xcord/engine/wire"
 )
 
+// reactLimit lets a bot put on a message what it offers for choice within some seconds.
+var reactLimit = rest.Limit(10, 2*time.Second)
+
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
 	rest.POST("/channels/{channel}/messages", (*Service).createMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
@@ -15,10 +18,22 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/channels/{channel}/messages/{message}", (*Service).editMessage, rest.Answers[wire.Message](), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
+	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).removeOwnReaction, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/{user}", (*Service).removeReaction, reactLimit),
+	rest.GET("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).listReactions),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions", (*Service).clearReactions, reactLimit),
+	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}", (*Service).clearEmoji, reactLimit),
+	rest.GET("/channels/{channel}/pins", (*Service).listPinsPlainly, rest.Answers[[]wire.Message]()),
+	rest.PUT("/channels/{channel}/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/pins/{message}", (*Service).unpinMessage),
+	rest.GET("/channels/{channel}/messages/pins", (*Service).listPins),
+	rest.PUT("/channels/{channel}/messages/pins/{message}", (*Service).pinMessage),
+	rest.DELETE("/channels/{channel}/messages/pins/{message}", (*Service).unpinMessage),
 	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
 	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
 	rest.GET("/guilds/{guild}/messages/search", (*Service).searchMessages, rest.Answers[wire.SearchResults](), rest.Limit(10, 10*time.Second)),
 	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
-	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.UsersOnly()),
+	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
 	rest.POST("/channels/{channel}/typing", (*Service).startTyping, rest.Limit(5, 5*time.Second)),
 }

@@ -52,7 +52,7 @@ func (s *Service) searchMessages(c *rest.Call, in wire.SearchMessages) (rest.Raw
 		return nil, err
 	}
 	messages = slices.DeleteFunc(messages, func(m shown) bool { return !slices.Contains(channels, m.channel) })
-	return s.results(ctx, messages, total)
+	return s.results(ctx, user, messages, total)
 }
 
 // readable are the channels of a guild in which a user may read the history.
@@ -173,13 +173,13 @@ func (m found) version() id.ID {
 }
 
 // results writes wire.SearchResults.
-func (s *Service) results(ctx context.Context, messages []shown, total int) (rest.Raw, error) {
+func (s *Service) results(ctx context.Context, reader id.ID, messages []shown, total int) (rest.Raw, error) {
 	byChannel, written := map[id.ID][]found{}, map[id.ID]json.RawMessage{}
 	for _, m := range messages {
 		byChannel[m.channel] = append(byChannel[m.channel], m.found)
 	}
-	for _, there := range byChannel {
-		raw, err := s.render(ctx, there)
+	for channel, there := range byChannel {
+		raw, err := s.render(ctx, reader, channel, there)
 		if err != nil {
 			return nil, err
 		}

@@ -136,6 +136,7 @@ type Service struct {
 	groups   life.Group    // of the log: the writer's and the indexer's
 	gauges   *metrics.Set
 	now      func() time.Time
+	hear     chan struct{} // has one element when there are announcements to be said
 
 	on    life.Switch
 	loops life.Loops
@@ -151,8 +152,9 @@ func New(config Config, deps Deps) *Service {
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
 		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(), searches: make(chan struct{}, searchesMax),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
+		hear: make(chan struct{}, 1),
 	}
-	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
+	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear, purges: make(chan struct{}, 1)}
 	s.groups.Add("writer", bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
@@ -197,8 +199,10 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		metrics.RegisterSet(s.gauges)
 		s.loops.Go("messaging prune", s.pruneLoop)
+		s.loops.Go("messaging announcements", s.announceLoop)
 		s.loops.Go("messaging dead letters", s.graves.countLoop)
 		s.loops.Go("messaging acks", s.acks.run)
+		s.loops.Go("messaging purges", s.purgeLoop)
 		return nil
 	})
 }

@@ -26,7 +26,7 @@ func TestService_StartsAndStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	lifetest.Stress(t, func() life.Service {
-		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Pool: b.pool})
+		return New(Config{}, Deps{Log: b.log, Tail: bus.NewTail(b.log, b.svc.Checkpoint), Roster: b.roster, Reads: b.reads, Pool: b.pool})
 	})
 }
 
@@ -333,11 +333,11 @@ func TestMessages_AreNotChangedBeyondTheDeleteMarker(t *testing.T) {
 	if a := b.do(memberID, "DELETE", path(generalID, m.ID), nil); a.status != 204 {
 		t.Fatalf("delete: %d %s", a.status, a.body)
 	}
-	_, err = b.svc.publishEdit(t.Context(), grant, m.Author, m.ID, m.MessageBody)
+	_, err = b.svc.publishEdit(t.Context(), grant, memberID, found{id: m.ID, author: memberID}, m.MessageBody, bus.PositionOf(m.ID))
 	if !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("edit: got %v", err)
 	}
-	if err := b.svc.publishDelete(t.Context(), grant, memberID, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
+	if err := b.svc.publishDelete(t.Context(), grant, memberID, nil, m.ID); !fault.Is(gone(err), fault.UnknownMessage) {
 		t.Errorf("delete: got %v", err)
 	}
 }

@@ -123,13 +123,9 @@ const selectMessages = `SELECT id, author_id, body, edit_id FROM messages WHERE 
 func (s store) messages(ctx context.Context, channel id.ID, ids []id.ID) (map[id.ID]found, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	keys := make([]int64, len(ids))
-	for i, message := range ids {
-		keys[i] = int64(message)
-	}
 	have := make(map[id.ID]found, len(ids))
 	err := func() error {
-		rows, err := s.pool.Query(ctx, selectMessages, int64(channel), keys)
+		rows, err := s.pool.Query(ctx, selectMessages, int64(channel), numbers(ids))
 		if err != nil {
 			return err
 		}
@@ -187,7 +183,15 @@ FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[]) AS
 WHERE m.channel_id = e.channel_id AND m.id = e.id AND m.edit_id < e.edit_id AND ` + sameEpoch
 
 // written is what a batch did.
-type written struct{ inserted, updated, deleted int64 }
+type written struct{ inserted, updated, deleted, reacted, cleared, pinned int64 }
+
+func (w written) count() {
+	insertedRows.Add(int(w.inserted))
+	updatedRows.Add(int(w.updated))
+	deletedRows.Add(int(w.deleted))
+	reactionRows.Add(int(w.reacted + w.cleared))
+	pinRows.Add(int(w.pinned))
+}
 
 // commit stores a batch and moves the checkpoint, all or nothing. It answers bus.ErrFenced when another lead has begun,
 // or the connection of this one is lost.
@@ -233,6 +237,11 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 		channels, ids := b.tombstones()
 		queue.Queue(insertTombstones, groupName, shard, epoch, ids)
 		queue.Queue(deleteMessages, groupName, shard, epoch, channels, ids).Exec(count(&w.deleted))
+		queue.Queue(deleteReactions, groupName, shard, epoch, ids)
+		queue.Queue(deletePins, groupName, shard, epoch, channels, ids)
+	}
+	if len(b.purges) > 0 {
+		queuePurges(queue, epoch, b.purges)
 	}
 	if c := b.creates(); len(c.id) > 0 {
 		queue.Queue(insert, groupName, shard, epoch,
@@ -240,6 +249,11 @@ func send(ctx context.Context, conn *pgx.Conn, queue *pgx.Batch, lock *pgx.Queue
 	}
 	if c := b.edits(); len(c.id) > 0 {
 		queue.Queue(updateMessages, groupName, shard, epoch, c.channel, c.id, c.content, c.body, c.edit).Exec(count(&w.updated))
+	}
+	b.queueMarks(queue, epoch, &w)
+	if len(b.announced) > 0 {
+		c := columnsOf(b.announced)
+		queue.Queue(insertAnnouncements, groupName, shard, epoch, c.ms, c.seq, c.kind, c.guild, c.channel, c.author, c.user)
 	}
 	b.reads.Queue(queue, groupName, shard, epoch)
 	err = conn.SendBatch(ctx, queue).Close() // reads all answers

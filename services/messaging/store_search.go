@@ -98,7 +98,7 @@ func (q search) statement() (sql string, args []any) {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
 	}
-	where := []string{"guild_id = " + arg(int64(q.guild)), "channel_id = ANY (" + arg(numbersOf(q.channels)) + "::bigint[])"}
+	where := []string{"guild_id = " + arg(int64(q.guild)), "channel_id = ANY (" + arg(numbers(q.channels)) + "::bigint[])"}
 	add := func(format, value string) { where = append(where, fmt.Sprintf(format, value)) }
 	rank := "0"
 	if q.words != "" {
@@ -109,11 +109,11 @@ func (q search) statement() (sql string, args []any) {
 		}
 	}
 	if len(q.authors) > 0 {
-		add("author_id = ANY (%s::bigint[])", arg(numbersOf(q.authors)))
+		add("author_id = ANY (%s::bigint[])", arg(numbers(q.authors)))
 	}
 	for _, named := range [][]id.ID{q.mentions, q.roles} {
 		if len(named) > 0 {
-			add("mentions && %s::bigint[]", arg(numbersOf(named)))
+			add("mentions && %s::bigint[]", arg(numbers(named)))
 		}
 	}
 	if q.has != 0 {
@@ -178,12 +178,4 @@ func (s store) search(ctx context.Context, q search) (hits []hit, total int, err
 		return nil, 0, unavailable("search messages", err)
 	}
 	return hits, total, nil
-}
-
-func numbersOf(ids []id.ID) []int64 {
-	out := make([]int64, len(ids))
-	for i, v := range ids {
-		out[i] = int64(v)
-	}
-	return out
 }

@@ -19,14 +19,19 @@ func (s *Service) startTyping(c *rest.Call, _ rest.None) (rest.None, error) {
 	if err := mustText(grant.Channel); err != nil {
 		return rest.None{}, err
 	}
+	if err := s.mayReach(ctx, grant, c.User()); err != nil {
+		return rest.None{}, err
+	}
 	user, err := s.roster.User(ctx, c.User())
 	if err != nil {
 		return rest.None{}, err
 	}
-	member := grant.Member.Member(user)
-	body, err := encode(wire.TypingStart{
-		ChannelID: grant.Channel.ID, GuildID: grant.Guild.ID, UserID: c.User(), Timestamp: s.now().Unix(), Member: &member,
-	})
+	typing := wire.TypingStart{ChannelID: grant.Channel.ID, GuildID: grant.Guild.ID, UserID: c.User(), Timestamp: s.now().Unix()}
+	if grant.Member != nil {
+		member := grant.Member.Member(user)
+		typing.Member = &member
+	}
+	body, err := encode(wire.TypingSignal{TypingStart: typing, To: grant.To()})
 	if err != nil {
 		return rest.None{}, err
 	}

@@ -22,6 +22,8 @@ var (
 	insertedRows  = metrics.NewCounter(`xcord_messaging_rows_total{op="insert"}`)
 	updatedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="update"}`)
 	deletedRows   = metrics.NewCounter(`xcord_messaging_rows_total{op="delete"}`)
+	reactionRows  = metrics.NewCounter(`xcord_messaging_rows_total{op="reaction"}`)
+	pinRows       = metrics.NewCounter(`xcord_messaging_rows_total{op="pin"}`)
 	redelivered   = metrics.NewCounter(`xcord_messaging_redelivered_entries_total`)
 )
 
@@ -33,9 +35,11 @@ var (
 // skipping would lose an entry that was handed to a process which had lost the lead without knowing it.
 type writer struct {
 	store   store
-	timeout time.Duration // of a batch
-	lease   time.Duration // how long who leads may stand still
-	held    *lead         // nil: this process does not lead
+	timeout time.Duration   // of a batch
+	lease   time.Duration   // how long who leads may stand still
+	hear    chan<- struct{} // is told when there are system messages to be said
+	held    *lead           // nil: this process does not lead
+	purges  chan struct{}   // told when there is something to purge
 }
 
 // lead waits for the lead and takes it.
@@ -74,11 +78,21 @@ func (w *writer) persist(ctx context.Context, entries []bus.Entry) error {
 	if err != nil {
 		return err
 	}
+	if len(b.announced) > 0 {
+		select {
+		case w.hear <- struct{}{}:
+		default:
+		}
+	}
 	commitSeconds.UpdateDuration(start)
 	batchEntries.Update(float64(len(entries)))
-	insertedRows.Add(int(done.inserted))
-	updatedRows.Add(int(done.updated))
-	deletedRows.Add(int(done.deleted))
+	done.count()
+	if len(b.purges) > 0 {
+		select {
+		case w.purges <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -105,26 +119,44 @@ type row struct {
 	edited                     id.ID // the place of the latest edit
 }
 
-// batch is what a run of entries comes to: per message one insert, one update, or a tombstone.
+// emojiOf is an emoji of a message; "" are all of it.
+type emojiOf struct {
+	message id.ID
+	emoji   string
+}
+
+// reactorOf is a reactor of a message.
+type reactorOf struct {
+	message id.ID
+	reactor
+}
+
+// batch is what a run of entries comes to: per message one insert, one update, or a tombstone, and per reaction and pin its latest change.
 type batch struct {
 	rows    []row // creates and edits; those that came to nothing have id 0
 	isEdit  []bool
 	at      map[id.ID]int   // message → index in rows
 	deleted map[id.ID]id.ID // message → channel
 	order   []id.ID         // of deleted
-	reads   *reads.Fold
-	first   bus.Position // of the entries
-	last    bus.Position
-}
 
-// isEmpty says that there is nothing to store.
-func (b *batch) isEmpty() bool { return len(b.rows)+len(b.order) == 0 && b.reads.IsEmpty() }
+	reactions map[reactorOf]reaction
+	clears    map[emojiOf]id.ID       // → the latest place
+	pins      map[id.ID]map[id.ID]pin // by channel and message
+
+	// announced are the system messages that follow from the entries.
+	announced []announcement
+	reads     *reads.Fold
+	first     bus.Position // of the entries
+	last      bus.Position
+	purges    []purge
+}
 
 // fold works through entries in their order.
 func fold(entries []bus.Entry) (*batch, error) {
 	b := &batch{
 		rows: make([]row, 0, len(entries)), isEdit: make([]bool, 0, len(entries)),
 		at: make(map[id.ID]int, len(entries)), deleted: map[id.ID]id.ID{},
+		reactions: map[reactorOf]reaction{}, clears: map[emojiOf]id.ID{}, pins: map[id.ID]map[id.ID]pin{},
 		reads: reads.NewFold(),
 	}
 	if len(entries) > 0 {
@@ -139,6 +171,16 @@ func fold(entries []bus.Entry) (*batch, error) {
 			err = b.edit(e)
 		case wire.MessageDeleted:
 			err = b.delete(e)
+		case wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared:
+			err = b.react(e)
+		case wire.PinsUpdated:
+			err = b.pin(e)
+		case wire.MemberJoined, wire.DirectChanged:
+			b.announced = append(b.announced, announcementsOf(e)...)
+		case wire.ChannelDeleted, wire.ServerDeleted, wire.MemberRemoved, wire.BanAdded:
+			var purges []purge
+			purges, err = purgesOf(e)
+			b.purges = append(b.purges, purges...)
 		default: // nothing to store, yet the checkpoint moves past it
 		}
 		if err != nil {
@@ -171,7 +213,7 @@ func (b *batch) edit(e bus.Entry) error {
 	if !ok {
 		return &malformed{e.Pos, errors.New("no place")}
 	}
-	message, err := updatedOf(e)
+	message, _, err := updatedOf(e)
 	if err != nil {
 		return err
 	}
@@ -215,6 +257,38 @@ func (b *batch) delete(e bus.Entry) error {
 		}
 	}
 	return nil
+}
+
+// react keeps the latest change. Whether it still counts beside a clear or a deletion is for the statements to say.
+func (b *batch) react(e bus.Entry) error {
+	r, err := reactionOf(e)
+	if err != nil {
+		return err
+	}
+	if r.user == 0 {
+		b.clears[emojiOf{r.message, r.emoji}] = r.place
+		return nil
+	}
+	b.reactions[reactorOf{r.message, reactor{r.emoji, r.user}}] = r
+	return nil
+}
+
+// pin is an edit, too: the body says whether a message is pinned.
+func (b *batch) pin(e bus.Entry) error {
+	p, err := pinOf(e)
+	if err != nil {
+		return err
+	}
+	if b.pins[e.Channel] == nil {
+		b.pins[e.Channel] = map[id.ID]pin{}
+	}
+	b.pins[e.Channel][p.message] = p
+	return b.edit(e)
+}
+
+// isEmpty says that there is nothing to store.
+func (b *batch) isEmpty() bool {
+	return len(b.rows)+len(b.order)+len(b.announced)+len(b.reactions)+len(b.clears)+len(b.pins) == 0 && b.reads.IsEmpty()
 }
 
 // rowOf reads what of a payload is stored.

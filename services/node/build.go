@@ -166,7 +166,8 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Roster: sh.roster, Outbox: sh.outbox})
+	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Log: sh.bus, Roster: sh.roster, Outbox: sh.outbox,
+		Presence: presence.New(sh.volatile, presence.Config{Gateway: Guilds})})
 	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
 	rest.Bind(n.rest, guilds.Routes, service)

@@ -14,6 +14,7 @@ import (
 	"github.com/xcord/xcord/engine/limit"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/reads"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/roster"
@@ -34,7 +35,7 @@ const (
 )
 
 // sources are whose rows the read model is made of.
-var sources = []roster.Source{auth.Source, guilds.Source}
+var sources = []roster.Source{auth.Source, guilds.Source, reads.Source}
 
 // keeper sees to it that what stands behind a 2xx is what was promised: that Redis has the settings of the durability mode, knows our
 // functions, and has a log that has lost nothing since. What has lost something gets a new epoch, with a read model made from
