@@ -463,7 +463,7 @@ func TestSearch_IsNotHeldUpByPoison(t *testing.T) {
 	}
 }
 
-// The migration's way and the indexer's come to the same, so that the index may be made anew.
+// The migration's way and the indexer's come to the same, so that what the index lacks can be put in.
 func TestSearch_IsMadeAnewFromRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
