@@ -18,6 +18,7 @@ import (
 var (
 	buriedTotal = metrics.NewCounter(`xcord_bus_dead_letters_total`)
 	parkedTotal = metrics.NewCounter(`xcord_bus_dead_letters_parked_total`)
+	leftOut     = metrics.NewCounter(`xcord_bus_left_out_entries_total`)
 )
 
 // errorMax bounds what a dead letter says about its cause.
@@ -35,9 +36,14 @@ func (g *Group) buryEntry(ctx context.Context, e Entry, why grave) error {
 	return err
 }
 
-// bury sets an entry aside in the group's dead letters under its own id and lets go of it, in one step. ok is false when it was to
-// wait for a dead letter that is not there.
+// bury sets an entry aside in the group's dead letters under its own id and lets go of it, in one step; a group that leaves out what it
+// cannot store only lets go of it. ok is false when the entry was to wait for a dead letter that is not there.
 func (g *Group) bury(ctx context.Context, at string, fields []string, why grave) (ok bool, err error) {
+	if g.config.LeavesOut {
+		leftOut.Inc()
+		slog.Error("entry left out", "group", g.config.Name, "entry", at, "err", why.cause, "attempts", why.attempts)
+		return true, g.ackIDs(ctx, []string{at})
+	}
 	client := g.log.redis
 	reason := why.cause.Error()
 	if len(reason) > errorMax {

@@ -63,6 +63,8 @@ type GroupConfig struct {
 	// Pass is told how far the group is, after everything up to there has been stored or buried: Handle never sees what is
 	// buried, and a checkpoint must not wait for the next entry to get past it. nil: nobody needs to know.
 	Pass func(ctx context.Context, to Position) error
+	// LeavesOut is for what is only derived from the log: an entry that would be a dead letter is counted and logged, and let go of.
+	LeavesOut bool
 }
 
 // suspectAfter is after how many deliveries that did not come back an entry is handed over alone: the others of its batch

@@ -161,6 +161,34 @@ func TestGroup_BuriesWhatItCannotDecode(t *testing.T) {
 	}
 }
 
+func TestGroup_LeavesOutWhatItWouldBury(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	add := b.client.B().Xadd().Key(streamKey()).Id("*").FieldValue().FieldValue("format", "99").Build()
+	if err := b.client.Do(t.Context(), add).Error(); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, b.log, post(1, "bad"))
+	mustPublish(t, b.log, post(1, "good"))
+	s := newStore(`"bad"`)
+	g := newGroup(b, s)
+	g.config.LeavesOut = true
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := s.wait(t, 1)
+	g.Stop()
+	if diff := cmp.Diff([]string{`"good"`}, got); diff != "" {
+		t.Error(diff)
+	}
+	if n, err := b.client.Do(t.Context(), b.client.B().Exists().Key(deadKey("pg")).Build()).AsInt64(); err != nil || n != 0 {
+		t.Errorf("there are dead letters (%v)", err)
+	}
+	if _, pending, err := b.log.firstPending(t.Context(), "pg", "0-0"); err != nil || pending {
+		t.Errorf("something is still pending (%v)", err)
+	}
+}
+
 func TestGroup_WaitsOutAnOutageWithoutBurying(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -261,6 +289,24 @@ func TestTrim_KeepsWhatAGroupHasNotFinished(t *testing.T) {
 	}
 	if _, ok, err := b.log.Read(t.Context(), positions[4]); err != nil || !ok {
 		t.Errorf("entry %s is gone (%v)", positions[4], err)
+	}
+}
+
+// TestTrim_WaitsForAllGroups that there must be, and not only for those that are there.
+func TestTrim_WaitsForAllGroups(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{Groups: []string{"pg", "search"}})
+	for i := range 3 {
+		mustPublish(t, b.log, post(1, strconv.Itoa(i)))
+	}
+	tomorrow := time.Now().Add(48 * time.Hour)
+	mustDo(t, b.client, "XGROUP", "CREATE", streamKey(), "pg", "$")
+	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n != 0 {
+		t.Errorf("trimmed %d (%v) while a group is missing, want 0", n, err)
+	}
+	mustDo(t, b.client, "XGROUP", "CREATE", streamKey(), "search", "$")
+	if n, err := b.log.Trim(t.Context(), tomorrow); err != nil || n == 0 {
+		t.Errorf("trimmed %d (%v)", n, err)
 	}
 }
 

@@ -61,6 +61,8 @@ type Config struct {
 	Retain time.Duration
 	// RetainBytes is how large the log may grow before it is trimmed earlier than Retain says (default 512 MiB).
 	RetainBytes int64
+	// Groups are those that must be there for anything to be trimmed (default: any one).
+	Groups []string
 	// Replicas is how many replicas must have a write before it counts as accepted (default 0).
 	Replicas int
 	// ReplicaTimeout is how long a write waits for them (default 1s).

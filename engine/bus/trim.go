@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -153,13 +154,14 @@ func (l *Log) trimTo(ctx context.Context, p Position) (int64, error) {
 }
 
 // unfinished is how far the log is needed: from the first position on that some group has not finished, or, when isOpen is false,
-// behind the last that all have. Without a group nothing is finished: it was destroyed, and is made again when Postgres answers.
+// behind the last that all have. While a group is not there nothing is finished: it was destroyed, and is made again when Postgres answers.
 func (l *Log) unfinished(ctx context.Context) (floor Position, isOpen bool, err error) {
 	floor = Position{Ms: ^uint64(0)}
 	groups, err := l.redis.Do(ctx, l.redis.B().XinfoGroups().Key(streamKey()).Build()).ToArray()
 	if err != nil {
 		return floor, false, unavailable("look at the groups", err)
 	}
+	missing := slices.Clone(l.config.Groups)
 	if len(groups) == 0 {
 		return Position{}, false, nil
 	}
@@ -173,13 +175,17 @@ func (l *Log) unfinished(ctx context.Context) (floor Position, isOpen bool, err 
 		if err := errors.Join(err1, err2); err != nil {
 			return floor, false, fmt.Errorf("look at a group: %w", err)
 		}
+		missing = slices.DeleteFunc(missing, func(want string) bool { return want == name })
 		at, isPending, err := l.firstPending(ctx, name, delivered)
 		if err != nil {
 			return floor, false, err
 		}
-		if at.Less(floor) {
+		if at.Less(floor) || at == floor && isPending {
 			floor, isOpen = at, isPending
 		}
+	}
+	if len(missing) > 0 {
+		return Position{}, false, nil
 	}
 	return floor, isOpen, nil
 }

@@ -35,7 +35,8 @@ type input struct {
 type queryField struct {
 	name  string
 	index []int
-	typ   reflect.Type // without its pointer
+	typ   reflect.Type // without its pointer; of a list: of its elements
+	list  bool
 }
 
 func (s *Server) newInput(method string, t reflect.Type) (in *input, err error) {
@@ -58,7 +59,7 @@ func (s *Server) newInput(method string, t reflect.Type) (in *input, err error) 
 			continue
 		}
 		q := queryField{name: name, index: f.Index, typ: f.Type}
-		if q.typ.Kind() == reflect.Pointer {
+		if q.list = q.typ.Kind() == reflect.Slice; q.list || q.typ.Kind() == reflect.Pointer {
 			q.typ = q.typ.Elem()
 		}
 		if _, err := parseQuery(q.typ, "1"); errors.Is(err, errQueryType) {
@@ -156,7 +157,8 @@ func decodeBody(body []byte, list bool, v any) (wrong []fault.Field, err error) 
 
 var errQueryType = errors.New("type cannot stand in a query")
 
-// decodeQuery fills the fields of v that come from the query. A key that is there twice counts once, the first time.
+// decodeQuery fills the fields of v that come from the query. A key that is there twice counts once, the first time, unless the field
+// is a list.
 func decodeQuery(ctx *fasthttp.RequestCtx, fields []queryField, v any) (wrong []fault.Field) {
 	if len(fields) == 0 {
 		return nil
@@ -164,6 +166,10 @@ func decodeQuery(ctx *fasthttp.RequestCtx, fields []queryField, v any) (wrong []
 	args := ctx.QueryArgs()
 	target := reflect.ValueOf(v).Elem()
 	for _, q := range fields {
+		if q.list {
+			wrong = append(wrong, decodeList(args, q, target.FieldByIndex(q.index))...)
+			continue
+		}
 		raw := args.Peek(q.name)
 		if raw == nil {
 			continue
@@ -180,6 +186,19 @@ func decodeQuery(ctx *fasthttp.RequestCtx, fields []queryField, v any) (wrong []
 			got = p
 		}
 		at.Set(got)
+	}
+	return wrong
+}
+
+// decodeList fills a list with all values of its key.
+func decodeList(args *fasthttp.Args, q queryField, to reflect.Value) (wrong []fault.Field) {
+	for i, raw := range args.PeekMulti(q.name) {
+		got, err := parseQuery(q.typ, string(raw))
+		if err != nil {
+			wrong = append(wrong, typeField(q.name+"."+strconv.Itoa(i), q.typ))
+			continue
+		}
+		to.Set(reflect.Append(to, got))
 	}
 	return wrong
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xcord/xcord/engine/id"
 )
 
 func marshal(t *testing.T, v any) string {
@@ -207,6 +209,13 @@ func TestDecode_ReadsTheQuery(t *testing.T) {
 			t.Errorf("%s:\n%s", query, diff)
 		}
 	}
+	n = do(t, s, "GET", channel+"/messages?id=7&kind=red&id=8", "").seen(t)
+	if diff := cmp.Diff([]id.ID{7, 8}, n.Query.IDs); diff != "" || len(n.Query.Kinds) != 1 || n.Query.Kinds[0] != "red" {
+		t.Errorf("%+v", n.Query)
+	}
+	f("id=1&id=x", "id.1 NUMBER_TYPE_COERCE Value is not snowflake.")
+	f("id=1&id=2&id=3", "id BASE_TYPE_MAX_LENGTH Must be 2 or fewer in length.")
+	f("kind=red&kind=blue", "kind.1 BASE_TYPE_CHOICES Value must be one of (red, green).")
 	f("limit=0", "limit NUMBER_TYPE_MIN int value should be greater than or equal to 1.")
 	f("limit=101", "limit NUMBER_TYPE_MAX int value should be less than or equal to 100.")
 	f("limit=x&before=y&with_counts=z&query=long",

@@ -93,6 +93,9 @@ type query struct {
 	Before id.ID  `query:"before"`
 	With   bool   `query:"with_counts"`
 	Word   string `query:"query" validate:"max=3"`
+
+	IDs   []id.ID  `query:"id" validate:"max=2"`
+	Kinds []string `query:"kind" validate:"dive,oneof=red green"`
 }
 
 type moved struct {

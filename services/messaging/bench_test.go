@@ -3,6 +3,7 @@ package messaging
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -113,4 +114,54 @@ func BenchmarkFold(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*len(entries))/b.Elapsed().Seconds(), "rows/s")
+}
+
+// Searches among 100,000 messages of one guild, after they were indexed: by a word that is in every tenth of them, by one that is in a
+// hundred, and by two; and by an author, newest first. Making the entries is not charged.
+func BenchmarkSearch(b *testing.B) {
+	const size, batches = 500, 200
+	pool := durable(b)
+	x := &indexer{store: store{pool}, timeout: 30 * time.Second, lease: time.Hour}
+	release, err := x.lead(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer release()
+	var spent time.Duration
+	for n := range batches {
+		entries := make([]bus.Entry, size)
+		for i := range entries {
+			k := n*size + i
+			text := fmt.Sprintf("word%d and some other words about number %d, seldom%d, %s", k%10, k, k%1000, strings.Repeat("more ", 10))
+			entries[i] = sentEntry(at(k+1), generalID, text)
+			entries[i].Actor = id.ID(k % 50)
+		}
+		start := time.Now()
+		if err := x.index(b.Context(), entries); err != nil {
+			b.Fatal(err)
+		}
+		spent += time.Since(start)
+	}
+	indexed := float64(size*batches) / spent.Seconds()
+	if _, err := pool.Exec(b.Context(), "VACUUM ANALYZE message_search"); err != nil {
+		b.Fatal(err)
+	}
+	channels := []id.ID{generalID}
+	for name, q := range map[string]search{
+		"common": {words: "word3"}, "all": {words: "words"}, "seldom": {words: "seldom77"}, "both": {words: "word7 seldom77"}, "relevance": {words: "word3", byRelevance: true},
+		"phrase": {words: `"some other words"`}, "author": {authors: []id.ID{7}}, "everything": {}, "nothing": {words: "absent"},
+	} {
+		q.guild, q.channels, q.limit = guildID, channels, wire.SearchPage
+		b.Run(name, func(b *testing.B) {
+			total := 0
+			for b.Loop() {
+				if _, total, err = x.store.search(b.Context(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(total), "hits")
+			b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/search")
+			b.ReportMetric(indexed, "indexed-rows/s")
+		})
+	}
 }

@@ -307,18 +307,18 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 			b.logged()
 			check("in between", b.reads)
 		case 1:
-			b.svc.group.Stop()
+			b.svc.groups.Stop()
 		case 2:
-			if err := b.svc.group.Start(t.Context()); err != nil {
+			if err := b.svc.groups.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		case 3: // the writer dies, with whatever it has in hand
-			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(leadLock))
+			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(writing.lock))
 		}
 	}
 	b.logged()
 	check("in the log", b.reads)
-	if err := b.svc.group.Start(t.Context()); err != nil {
+	if err := b.svc.groups.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.stored()
@@ -401,11 +401,11 @@ func TestMentions_AreCountedBehindWhatWasRead(t *testing.T) {
 	twice := func(what string, member int, change func()) {
 		t.Helper()
 		b.stored()
-		b.svc.group.Stop()
+		b.svc.groups.Stop()
 		change()
 		b.logged()
 		all(what, member, 0)
-		if err := b.svc.group.Start(t.Context()); err != nil {
+		if err := b.svc.groups.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		b.stored()

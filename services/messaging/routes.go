@@ -32,6 +32,7 @@ var Routes = rest.Table[*Service]{
 	rest.DELETE("/channels/{channel}/messages/pins/{message}", (*Service).unpinMessage),
 	rest.POST("/channels/{channel}/messages/{message}/ack", (*Service).ackMessage, rest.UsersOnly(), rest.Limit(60, 10*time.Second)),
 	rest.GET("/channels/{channel}/messages/{message}/receipts", (*Service).listReceipts),
+	rest.GET("/guilds/{guild}/messages/search", linked((*Service).searchMessages), rest.Answers[wire.SearchResults](), rest.Limit(10, 10*time.Second)),
 	rest.POST("/read-states/ack-bulk", (*Service).ackBulk, rest.UsersOnly()),
 	rest.PATCH("/users/@me/guilds/{guild}/settings", (*Service).updateSettings, rest.Answers[wire.GuildSettings](), rest.UsersOnly()),
 	rest.GET("/attachments/{channel}/{attachment}/{name}", (*Service).getAttachment, rest.Root(), rest.Public(), rest.Limit(500, 10*time.Second)),

@@ -9,6 +9,9 @@
 // memory by every process that runs this service, in the overlay. A read asks the log where it ends, waits until the overlay has
 // that, and lays the overlay over the rows; so it contains every write that was answered before it began, on any process.
 //
+// What is searched is an index of its own, made from the log by the indexer as the rows are made by the writer, and up to two seconds behind
+// it. It only says which messages to look at: they are read like all others.
+//
 // # Lock order
 //
 // The overlay's lock is held for no I/O, and the lead's only so that one at a time uses its connection. Neither is taken with another.
@@ -158,7 +161,9 @@ type Service struct {
 	audience *audience
 	turns    turns
 	writer   *writer
-	group    *bus.Group
+	indexer  *indexer
+	searches chan struct{} // those under way
+	groups   life.Group    // of the log: the writer's and the indexer's
 	gauges   *metrics.Set
 	now      func() time.Time
 	hear     chan struct{} // has one element when there are announcements to be said
@@ -184,15 +189,17 @@ func New(config Config, deps Deps) *Service {
 	s := &Service{
 		files: deps.Files, ids: deps.IDs, links: deps.Links,
 		config: config, log: deps.Log, tail: deps.Tail, roster: deps.Roster, reads: deps.Reads, store: store{deps.Pool},
-		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(),
+		acks: newAcker(deps.Log), audience: newAudience(deps.Roster), turns: newTurns(), searches: make(chan struct{}, searchesMax),
 		overlay: newOverlay(config.OverlayBytes, config.OverlayIDBytes), now: time.Now, graves: &graves{dead: deps.Log.Dead(groupName)},
 		hear: make(chan struct{}, 1),
 	}
 	s.writer = &writer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease, hear: s.hear, purges: make(chan struct{}, 1)}
-	s.group = bus.NewGroup(deps.Log, bus.GroupConfig{
+	s.groups.Add("writer", bus.NewGroup(deps.Log, bus.GroupConfig{
 		Name: groupName, Lead: s.writer.lead, Handle: s.writer.persist, IsData: isData, Batch: config.Batch,
 		Behind: s.graves.behind, Pass: s.writer.pass, Checkpoint: s.store.checkpoint,
-	})
+	}))
+	s.indexer = &indexer{store: s.store, timeout: config.CommitTimeout, lease: config.Lease}
+	s.groups.Add("indexer", bus.NewGroup(deps.Log, s.indexer.group(config.Batch)))
 	s.gauges = newGauges(s.overlay, s.graves, func() time.Time { return s.now() })
 	s.gauges.NewGauge(`xcord_messaging_attachment_bytes`, func() float64 { return float64(s.fileBytes.Load()) })
 	s.tail.Subscribe(func(_ context.Context, entries []bus.Entry) error {
@@ -227,7 +234,7 @@ func (s *Service) Start(ctx context.Context) error {
 		if _, err := s.Checkpoint(ctx); err != nil {
 			return fmt.Errorf("start messaging: %w", err)
 		}
-		if err := s.group.Start(ctx); err != nil {
+		if err := s.groups.Start(ctx); err != nil {
 			return fmt.Errorf("start messaging: %w", err)
 		}
 		metrics.RegisterSet(s.gauges)
@@ -248,12 +255,12 @@ func (s *Service) Stop() {
 	s.on.Stop(func() {
 		s.loops.Stop()
 		metrics.UnregisterSet(s.gauges, false)
-		s.group.Stop()
+		s.groups.Stop()
 	})
 }
 
-// Failed reports a writer that ended by itself.
-func (s *Service) Failed() <-chan error { return s.group.Failed() }
+// Failed reports a writer, or an indexer, that ended by itself.
+func (s *Service) Failed() <-chan error { return s.groups.Failed() }
 
 // Checkpoint is the last entry of the log whose effect is committed: where a process's tail must start (or before), so that
 // rows and overlay together leave nothing out.

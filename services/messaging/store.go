@@ -16,11 +16,15 @@ import (
 	"github.com/xcord/xcord/engine/postgres"
 )
 
-// groupName is the writer's group on the bus and its row in checkpoints; shard is the only one so far.
+// groupName is the writer's group on the bus and its row in checkpoints, searchGroup that of the index; shard is the only one so far.
 const (
-	groupName = "pg"
-	shard     = 0
+	groupName   = "pg"
+	searchGroup = "search"
+	shard       = 0
 )
+
+// Groups are the service's groups: nothing is trimmed from the log that one of them has not finished.
+var Groups = []string{groupName, searchGroup}
 
 // queryTimeout stands a little above the pool's statement_timeout of 5 s: a query that ends with its context costs the
 // connection.
@@ -31,12 +35,16 @@ type store struct{ pool *pgxpool.Pool }
 
 const selectCheckpoint = `SELECT last_ms, last_seq FROM checkpoints WHERE grp = $1 AND shard = $2`
 
-// checkpoint is the last committed entry; zero before the first.
+// checkpoint is the last entry that the writer has committed; zero before the first.
 func (s store) checkpoint(ctx context.Context) (bus.Position, error) {
+	return s.checkpointOf(ctx, groupName)
+}
+
+func (s store) checkpointOf(ctx context.Context, group string) (bus.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	var mark bus.Position
-	err := s.pool.QueryRow(ctx, selectCheckpoint, groupName, shard).Scan(&mark.Ms, &mark.Seq)
+	err := s.pool.QueryRow(ctx, selectCheckpoint, group, shard).Scan(&mark.Ms, &mark.Seq)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return bus.Position{}, unavailable("read the checkpoint", err)
 	}

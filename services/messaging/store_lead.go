@@ -15,15 +15,25 @@ import (
 	"github.com/xcord/xcord/engine/life"
 )
 
-// leadLock is the advisory lock of the writer: "xcpg" and the shard.
-const leadLock = 0x78637067
+// office is what one process does for all: it works through the log as a group, which has a row in checkpoints, and holds an advisory lock,
+// of which lock is the first half and the shard the second.
+type office struct {
+	group string
+	lock  int32
+}
 
-// lead is the right to write: a connection that holds the advisory lock, and the epoch that was begun under it. Batches
+var (
+	writing  = office{group: groupName, lock: 0x78637067}   // "xcpg"
+	indexing = office{group: searchGroup, lock: 0x78637365} // "xcse"
+)
+
+// lead is the right to an office: a connection that holds the advisory lock, and the epoch that was begun under it. Batches
 // go through the same connection, so that who has lost the lock cannot commit; the epoch fences who does not know it yet.
 // Whoever holds the lock shows several times in a lease that it runs, else who waits for the lead takes it away.
 type lead struct {
-	epoch int64
-	mark  bus.Position // the checkpoint, which moves under this epoch alone; the group's goroutine has it to itself
+	office office
+	epoch  int64
+	mark   bus.Position // the checkpoint, which moves under this epoch alone; the group's goroutine has it to itself
 
 	beats life.Loops
 	mu    sync.Mutex // guards conn, which the group's goroutine and the beat use in turn
@@ -57,17 +67,17 @@ const beatsPerLease = 4
 var evictedTotal = metrics.NewCounter(`xcord_messaging_leads_evicted_total`)
 
 // takeLead waits until the lead is free, or until who has it has stood still for a lease, and takes it.
-func (s store) takeLead(ctx context.Context, lease time.Duration) (*lead, error) {
+func (s store) takeLead(ctx context.Context, o office, lease time.Duration) (*lead, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &lead{conn: conn}
+	l := &lead{office: o, conn: conn}
 	if err := l.begin(ctx, lease); err != nil {
 		l.end()
 		return nil, err
 	}
-	l.beats.Go("writer's beat", func(ctx context.Context) error { return l.beat(ctx, lease/beatsPerLease) })
+	l.beats.Go("beat of "+o.group, func(ctx context.Context) error { return l.beat(ctx, lease/beatsPerLease) })
 	return l, nil
 }
 
@@ -76,7 +86,7 @@ func (s store) connect(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect the writer: %w", err)
+		return nil, fmt.Errorf("connect for the lead: %w", err)
 	}
 	return conn.Hijack(), nil
 }
@@ -85,7 +95,7 @@ func (l *lead) begin(ctx context.Context, lease time.Duration) error {
 	for {
 		ok, err := l.tryLock(ctx, lease)
 		if err != nil {
-			return fmt.Errorf("lock the writer's lead: %w", err)
+			return fmt.Errorf("lock the lead of %s: %w", l.office.group, err)
 		}
 		if ok {
 			break
@@ -98,9 +108,9 @@ func (l *lead) begin(ctx context.Context, lease time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	err := l.conn.QueryRow(ctx, beginEpoch, groupName, shard).Scan(&l.epoch, &l.mark.Ms, &l.mark.Seq)
+	err := l.conn.QueryRow(ctx, beginEpoch, l.office.group, shard).Scan(&l.epoch, &l.mark.Ms, &l.mark.Seq)
 	if err != nil {
-		return fmt.Errorf("begin the writer's epoch: %w", err)
+		return fmt.Errorf("begin the epoch of %s: %w", l.office.group, err)
 	}
 	return nil
 }
@@ -110,18 +120,18 @@ func (l *lead) begin(ctx context.Context, lease time.Duration) error {
 func (l *lead) tryLock(ctx context.Context, lease time.Duration) (ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	if err := l.conn.QueryRow(ctx, tryLock, leadLock, shard).Scan(&ok); ok || err != nil {
+	if err := l.conn.QueryRow(ctx, tryLock, l.office.lock, shard).Scan(&ok); ok || err != nil {
 		return ok, err
 	}
 	var pid int64
-	switch err := l.conn.QueryRow(ctx, evictLead, leadLock, shard, lease.Seconds()).Scan(&pid); {
+	switch err := l.conn.QueryRow(ctx, evictLead, l.office.lock, shard, lease.Seconds()).Scan(&pid); {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
 	case err != nil:
 		return false, err
 	}
 	evictedTotal.Inc()
-	slog.Warn("the lead is taken from a writer that stands still", "backend", pid, "lease", lease)
+	slog.Warn("the lead is taken from a process that stands still", "group", l.office.group, "backend", pid, "lease", lease)
 	return false, nil
 }
 

@@ -87,7 +87,9 @@ func (s store) authored(ctx context.Context, channel, author, from, until id.ID,
 }
 
 const deleteRowsOf = `
-DELETE FROM messages WHERE channel_id = $1 AND id IN (SELECT id FROM messages WHERE channel_id = $1 ORDER BY id LIMIT $2)`
+WITH lowest AS (SELECT id FROM messages WHERE channel_id = $1 ORDER BY id LIMIT $2),
+    unindexed AS (DELETE FROM message_search s USING lowest l WHERE s.id = l.id)
+DELETE FROM messages WHERE channel_id = $1 AND id IN (SELECT id FROM lowest)`
 
 // deleteRows deletes up to limit rows of a channel, and says how many.
 func (s store) deleteRows(ctx context.Context, channel id.ID, limit int) (int64, error) {

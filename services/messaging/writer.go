@@ -44,7 +44,7 @@ type writer struct {
 
 // lead waits for the lead and takes it.
 func (w *writer) lead(ctx context.Context) (release func(), err error) {
-	held, err := w.store.takeLead(ctx, w.lease)
+	held, err := w.store.takeLead(ctx, writing, w.lease)
 	if err != nil {
 		return nil, err
 	}

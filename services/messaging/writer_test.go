@@ -234,7 +234,7 @@ func TestWriter_KeepsTheLeadWhileItRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waiting := &lead{conn: next}
+	waiting := &lead{office: writing, conn: next}
 	defer waiting.end()
 	if ok, err := waiting.tryLock(t.Context(), time.Hour); ok || err != nil {
 		t.Fatalf("the lead was free, or %v", err)

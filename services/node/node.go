@@ -26,6 +26,7 @@ import (
 	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/services/auth"
+	"github.com/xcord/xcord/services/messaging"
 )
 
 // startTimeout bounds a start. It is long for the recovery of a large log or database; a healthy start takes seconds.
@@ -227,7 +228,7 @@ func (n *Node) openShared(ctx context.Context) (err error) {
 		}
 		sh.keeper.volatile = sh.volatile
 	}
-	config := bus.Config{Retain: s.BusRetain, RetainBytes: s.BusRetainBytes, Assured: sh.keeper.assured}
+	config := bus.Config{Groups: messaging.Groups, Retain: s.BusRetain, RetainBytes: s.BusRetainBytes, Assured: sh.keeper.assured}
 	if mode == redis.D3 {
 		config.Replicas = 1
 	}
