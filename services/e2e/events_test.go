@@ -368,7 +368,7 @@ func (c *court) channelDeeds(on func(event, place string, do deed), place string
 }
 
 // toOne are the dispatches that are told to the one session that asks.
-var toOne = []string{"READY", "RESUMED", "GUILD_MEMBERS_CHUNK"}
+var toOne = []string{"READY", "RESUMED", "GUILD_MEMBERS_CHUNK", "RATE_LIMITED"}
 
 // ofChannel says whether a dispatch is of a channel, so that it has to be tried in a hidden one, too.
 func ofChannel(body any) bool {

@@ -304,13 +304,15 @@ func (w *world) refusesJSON(t *testing.T, who *person) {
 		// Not wrong enough to be refused, but nothing may break.
 		c, _ := w.identified(t, who.token)
 		for _, frame := range []string{
-			`{"op":1,"d":1e999}`, `{"op":1,"d":"\ud800"}`, `{"op":1,"d":{"a":1,"a":2}}`, `{"op":1,"op":1,"d":9007199254740993}`, `{"op":1,"d":-1}`,
-			`{"op":1,"d":` + strings.Repeat("[", 1500) + strings.Repeat("]", 1500) + `}`, `{"op":1,"D":5,"d":null,"x":"\u0000"}`,
+			`{"op":1,"op":1,"d":9007199254740993}`, `{"op":1,"d":-1}`, `{"op":1,"D":5,"d":null,"x":"\u0000"}`,
 		} {
 			c.send(t, frame)
 			c.until(t, wire.OpHeartbeatACK, "")
 		}
-		for _, frame := range []string{`{"op":3,"d":{"status":"\ud800"}}`, `{"op":8,"d":{"guild_id":{"$gt":0}}}`, `{"op":8,"d":7}`} {
+		for _, frame := range []string{
+			`{"op":1,"d":1e999}`, `{"op":1,"d":"\ud800"}`, `{"op":1,"d":{"a":1,"a":2}}`, `{"op":1,"d":` + strings.Repeat("[", 1500) + strings.Repeat("]", 1500) + `}`,
+			`{"op":3,"d":{"status":"\ud800"}}`, `{"op":8,"d":{"guild_id":{"$gt":0}}}`, `{"op":8,"d":7}`,
+		} {
 			c, _ := w.identified(t, who.token)
 			c.send(t, frame)
 			c.closed(t, frame, wire.CloseDecode)

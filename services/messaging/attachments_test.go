@@ -303,7 +303,7 @@ func TestAttachments_GoWithTheirMessage(t *testing.T) {
 	if got := b.fetch(quick.Attachments[0]); got.status != 404 {
 		t.Errorf("deleted before it was stored: %d", got.status)
 	}
-	b.svc.group.Stop() // so that only the overlay knows
+	b.svc.groups.Stop() // so that only the overlay knows
 	b.do(memberID, "DELETE", path(generalID, m.ID), nil)
 	last, err := b.log.Last(t.Context())
 	if err == nil {
@@ -312,7 +312,7 @@ func TestAttachments_GoWithTheirMessage(t *testing.T) {
 	if got := b.fetch(m.Attachments[0]); err != nil || got.status != 404 {
 		t.Errorf("at once: %d, %v", got.status, err)
 	}
-	if err := b.svc.group.Start(t.Context()); err != nil {
+	if err := b.svc.groups.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.stored()

@@ -30,7 +30,7 @@ const eventOf = {
   PRESENCE_UPDATE: 'presenceUpdate', USER_UPDATE: 'userUpdate', WEBHOOKS_UPDATE: 'webhooksUpdate', READY: 'clientReady'
 }
 // Dispatches that no event of the library is for: it answers to them itself, or they are XCord's own.
-const silent = ['RESUMED', 'MESSAGE_ACK', 'MESSAGE_READ', 'USER_GUILD_SETTINGS_UPDATE', 'CHANNEL_RECIPIENT_ADD', 'CHANNEL_RECIPIENT_REMOVE']
+const silent = ['RESUMED', 'RATE_LIMITED', 'MESSAGE_ACK', 'MESSAGE_READ', 'USER_GUILD_SETTINGS_UPDATE', 'CHANNEL_RECIPIENT_ADD', 'CHANNEL_RECIPIENT_REMOVE']
 
 const check = (ok, got) => { if (!ok) throw new Error(`got ${JSON.stringify(got, (_, v) => typeof v === 'bigint' ? `${v}` : v)?.slice(0, 400)}`) }
 
