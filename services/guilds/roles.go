@@ -209,19 +209,18 @@ func (s *Service) moveRole(c *rest.Call, role id.ID, position int) error {
 		}
 		r := *found
 		r.Position = position
-		if !w.sameOrder(&r) {
-			if err := w.above(found); err != nil {
-				return event{}, err
-			}
-			if !w.guild.Owner(w.user) && position >= top(w.guild, w.actor).Position {
-				return event{}, fault.New(fault.MissingPermissions)
-			}
+		switch err := w.above(found); {
+		case err != nil && (position > len(w.guild.Roles) || !w.sameOrder(&r)):
+			return event{}, err
+		case err == nil && !w.guild.Owner(w.user) && position >= top(w.guild, w.actor).Position:
+			return event{}, fault.New(fault.MissingPermissions)
 		}
 		return w.roleUpdated(&r), saveRole(ctx, w.tx, w.guild.ID, &r)
 	})
 }
 
-// sameOrder says whether a role at another position stands above and below the same roles as before: that is nobody's business, and takes no rank.
+// sameOrder says whether a role at another position stands above and below the same roles as before: clients that
+// number all roles anew to move one do so with those that are above who asks, too.
 func (w *change) sameOrder(moved *wire.Role) bool {
 	was := w.guild.Roles[moved.ID]
 	for _, r := range w.guild.Roles {
