@@ -29,10 +29,12 @@ var diskFaults = []fault{
 	}},
 	// Postgres refuses rows, or dies of a log that cannot grow. Posts are answered all the same.
 	{name: "Postgres' disk full", backlog: true, needs: func(m *machine) string { return m.pgDisk.missing }, do: func(x *run) {
-		x.m.pgDisk.fill(x.m)
+		switchLog := func() {}
 		if x.r.IntN(2) == 0 {
-			x.m.switchLog()
+			switchLog = x.m.logSwitch()
 		}
+		x.m.pgDisk.fill(x.m)
+		switchLog()
 		x.m.until("the writer is held up", x.heldUp)
 		before := x.acks()
 		x.m.until("posts are answered", func() error { return x.posted(before, 20) })

@@ -116,8 +116,9 @@ func crowd(x *run) {
 	x.last(1)
 }
 
-// switchLog makes Postgres begin a new file of its log, which it does not survive when there is no room.
-func (m *machine) switchLog() {
+// logSwitch connects to Postgres, while that is possible. What it returns makes Postgres begin new files of its log, which it does not
+// survive when there is no room.
+func (m *machine) logSwitch() (begin func()) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
@@ -125,8 +126,12 @@ func (m *machine) switchLog() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for err == nil { // the next files may be there already
-		_, err = c.Exec(ctx, `select pg_switch_wal(), pg_logical_emit_message(false, '', '')`)
+	return func() {
+		ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+		defer cancel()
+		for err == nil { // the next files may be there already
+			_, err = c.Exec(ctx, `select pg_switch_wal(), pg_logical_emit_message(false, '', '')`)
+		}
+		_ = c.Close(ctx) // it is gone
 	}
-	_ = c.Close(ctx) // it is gone
 }
