@@ -194,8 +194,8 @@ func (in *Incoming) number(sequence uint16, at time.Duration) (forward, fresh bo
 		return false, false
 	}
 	in.seen |= 1 << age
-	// What comes sooner than half a round trip after it was asked for was on its way already.
-	if in.asked>>age&1 == 1 && at-in.askedAt >= in.askedRTT/2 {
+	// What comes sooner than half a round trip after it was asked for, for the first time, was on its way already.
+	if in.askedTwice>>age&1 == 1 || in.asked>>age&1 == 1 && at-in.askedAt >= in.askedRTT/2 {
 		in.count.RecoveredNACK++
 	} else {
 		in.count.Reordered++
@@ -298,12 +298,14 @@ const (
 	// askRTTMax is up to which round trip it is of use to ask again, and askGapMax up to how many packets: a player waits 40 to
 	// 80 ms, and a longer gap means that the line is busy or gone.
 	askRTTMax, askGapMax = 120 * time.Millisecond, 5
+	// askAgainAfter is how much longer than a round trip an answer may take.
+	askAgainAfter = 30 * time.Millisecond
 	// askAgeMax is how many packets back are still asked for, 200 ms at 20 ms a frame.
 	askAgeMax = 10
 )
 
 // Ask appends the numbers to dst that are to be asked for now, by a NACK: each as soon as it is missing, and once more when the
-// answer has not come within a round trip and a half. rtt is 0 if not known. To be called after each packet; as a rule there
+// answer has not come after a round trip and a while. rtt is 0 if not known. To be called after each packet; as a rule there
 // are none, and nothing is allocated if dst has room for five.
 func (in *Incoming) Ask(dst []uint16, rtt, at time.Duration) []uint16 {
 	in.mu.Lock()
@@ -317,7 +319,7 @@ func (in *Incoming) Ask(dst []uint16, rtt, at time.Duration) []uint16 {
 		return dst
 	}
 	ask := missing &^ in.asked
-	if again := missing & in.asked &^ in.askedTwice; again != 0 && at-in.askedAt > max(rtt+rtt/2, 30*time.Millisecond) {
+	if again := missing & in.asked &^ in.askedTwice; again != 0 && at-in.askedAt > rtt+max(rtt/2, askAgainAfter) {
 		in.askedTwice |= again
 		ask |= again
 	}

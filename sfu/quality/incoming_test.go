@@ -309,7 +309,7 @@ func TestIncoming_AsksForWhatIsMissing(t *testing.T) {
 	f("not twice within a round trip", ask(8, 40*ms), "[]")
 	in.Packet(plain(65535, 5*960), at(9))
 	f("what has come", ask(9, 40*ms), "[]")
-	f("not before a round trip and a half", ask(10, 40*ms), "[]")
+	f("not before a round trip and a while", ask(10, 40*ms), "[]") // 60 ms
 	f("once more", ask(11, 40*ms), "[0]")
 	f("and no more", ask(12, 40*ms)+ask(13, 40*ms)+ask(14, 40*ms), "[][][]")
 	if got := in.Snapshot(0); got.RecoveredNACK != 1 {
