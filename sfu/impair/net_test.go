@@ -24,6 +24,7 @@ func rtp(n int) []byte { return binary.BigEndian.AppendUint64([]byte{0x80, 111, 
 func number(packet []byte) int { return int(binary.BigEndian.Uint64(packet[4:])) }
 
 func TestNet_CarriesAsItsLinesDecide(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := NewNet()
 		defer n.Close()

@@ -198,11 +198,40 @@ func TestRedundancy_GoesUpAndDown(t *testing.T) {
 	f("and a good one", 1, 0, 0, 0)
 	f("two bad ones", 2, 0.03, 1, 1)
 	f("not better, not worse", 20, 0.01, 1, 0)
-	f("bad", 2, 0.07, 2, 1)
+	f("bad once", 1, 0.07, 1, 0)
+	f("bad twice", 1, 0.07, 2, 1)
 	f("calm for 25 s", 5, 0.001, 2, 0)
 	f("for 30", 1, 0.001, 1, 1)
 	f("for 60", 6, 0.001, 0, 1)
 	f("at rest", 100, 0, 0, 0)
+	f("so bad that one window is enough", 1, 0.07, 1, 1)
+	f("and the next one for more", 1, 0.07, 2, 1)
+}
+
+// What an action brought is told for each, also where the next one came before it was seen in full.
+func TestRedundancy_TellsBeforeAndAfter(t *testing.T) {
+	t.Parallel()
+	r := NewRedundancy()
+	var begun, seen []Action
+	for i, loss := range []float64{0, 0.1, 0.04, 0.01, 0.01} {
+		changed, known := r.Window(Line{Network: 0.1 * min(1, float64(i)), Loss: loss, Judged: true, MOS: 4 - loss, RTT: 50 * ms}, time.Duration(i)*WindowLength)
+		if changed != nil {
+			begun = append(begun, *changed)
+		}
+		if known != nil {
+			seen = append(seen, *known)
+		}
+	}
+	if len(begun) != 2 || len(seen) != 2 {
+		t.Fatalf("%+v, %+v", begun, seen)
+	}
+	first, second := seen[0], seen[1]
+	if first.To != 1 || first.Before.Loss != 0.05 || first.After.Loss != 0.04 || first.After.Windows != 1 {
+		t.Errorf("%+v", first)
+	}
+	if second.To != 2 || second.Before.Loss != 0.04 || second.After.Loss != 0.01 || second.After.Windows != 2 || second.After.RTT != 50*ms {
+		t.Errorf("%+v", second)
+	}
 }
 
 // Copies fill a line that is full already: they are taken back, and tried again later, twice as late each time.

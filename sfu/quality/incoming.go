@@ -16,7 +16,8 @@ const (
 	settleAfter = 32
 	// jumpMax and misorderMax tell a gap and a late packet from a source that began anew (RFC 3550, A.1).
 	jumpMax, misorderMax = 3000, 100
-	// pauseMin is the step of the timestamp from which on there was a pause. The first packet behind it says nothing of jitter.
+	// pauseMin is the step of the timestamp from which on there was a pause. The first packet behind it says nothing of jitter:
+	// speakers' clocks go on in a pause, stand still, or something in between.
 	pauseMin = 200 * time.Millisecond
 	// transitWindow is how long the fastest packet counts as what is possible; clocks drift.
 	transitWindow = 5 * time.Second
@@ -257,6 +258,10 @@ func (in *Incoming) arrived(h *header, forward bool, at time.Duration) {
 	step := in.duration(int32(now.timestamp - in.last.timestamp))
 	more := at - in.last.at - step // how much longer it was under way than the one before
 	transit := in.transit + more
+	spurt := forward && (h.marker || step > pauseMin)
+	if spurt {
+		in.least = [2]time.Duration{transit, transit} // players begin anew there, too
+	}
 	if at >= in.leastTill {
 		in.least = [2]time.Duration{transit, in.least[0]}
 		in.leastTill = at + transitWindow
@@ -268,7 +273,7 @@ func (in *Incoming) arrived(h *header, forward bool, at time.Duration) {
 	if !forward {
 		return
 	}
-	if !h.marker && step > 0 && step <= pauseMin {
+	if !spurt && step > 0 {
 		in.jitter += (float64(more.Abs()) - in.jitter) / 16
 	}
 	in.last, in.transit = now, transit

@@ -133,6 +133,36 @@ func TestIncoming_HasNoJitterOfPauses(t *testing.T) {
 	}
 }
 
+// Clocks of speakers are wrong by a little in a pause, or stand still: that is no jitter, and nothing is late.
+func TestIncoming_ForgivesClocksInPauses(t *testing.T) {
+	t.Parallel()
+	f := func(name string, wrong time.Duration, marker bool) {
+		t.Helper()
+		in := NewIncoming(IncomingConfig{})
+		at, ts := time.Duration(0), uint32(0)
+		for i := range 1000 {
+			at, ts = at+20*ms, ts+960
+			b := plain(uint16(i), ts)
+			if i%50 == 49 {
+				at += time.Second
+				ts += uint32((time.Second - wrong).Milliseconds() * 48)
+				b = plain(uint16(i), ts)
+				if marker {
+					b[1] |= 0x80
+				}
+			}
+			in.Packet(b, at)
+		}
+		if s := in.Snapshot(at); s.Jitter != 0 || s.Late != 0 || s.Lost != 0 {
+			t.Errorf("%s: jitter of %v, %d late, %d lost", name, s.Jitter, s.Late, s.Lost)
+		}
+	}
+	f("right", 0, false)
+	f("40 ms less", 40*ms, false)
+	f("much less", 500*ms, false)
+	f("it stands still", time.Second, true)
+}
+
 // Whatever order numbers come in, each is counted once: settled ones are those that came and those that are lost.
 func TestIncoming_CountsEachNumberOnce(t *testing.T) {
 	t.Parallel()
@@ -221,7 +251,7 @@ func TestIncoming_KnowsWhatIsTooLate(t *testing.T) {
 		if i%50 == 40 {
 			at += 150 * ms // and what is behind it comes in time: a packet that was passed by others
 		}
-		in.Packet(plain(uint16(i), uint32(i)*960), at)
+		in.Packet(plain(uint16(i), uint32(i-100)*960), at)
 	}
 	s := in.Snapshot(0)
 	if s.Late != 10 {
@@ -229,7 +259,7 @@ func TestIncoming_KnowsWhatIsTooLate(t *testing.T) {
 	}
 	// A way that becomes longer for good is not late for longer than it takes to notice.
 	for i := 500; i < 2000; i++ {
-		in.Packet(plain(uint16(i), uint32(i)*960), time.Duration(i)*20*ms+300*ms)
+		in.Packet(plain(uint16(i), uint32(i-100)*960), time.Duration(i)*20*ms+300*ms)
 	}
 	if late := in.Snapshot(0).Late - s.Late; late > uint64(2*transitWindow/(20*ms)) {
 		t.Errorf("%d late after the way has become longer", late)

@@ -17,7 +17,7 @@ const streamsMax = 64
 
 // FactoryConfig says what is to be measured and who gets to know.
 type FactoryConfig struct {
-	// Attach is told of every connection before its streams begin. It must not block.
+	// Attach is told of every connection of pion before its streams begin. It must not block; nil if there is none.
 	Attach func(id string, p *Peer)
 	// RedundantType is the payload type of packets with copies, 0 for none.
 	RedundantType uint8
@@ -31,11 +31,8 @@ type Factory struct {
 	begin  time.Time
 }
 
-// NewFactory makes one. It panics without Attach.
+// NewFactory makes one.
 func NewFactory(config FactoryConfig) *Factory {
-	if config.Attach == nil {
-		panic("BUG: a factory whose measures nobody sees")
-	}
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -44,10 +41,19 @@ func NewFactory(config FactoryConfig) *Factory {
 
 // NewInterceptor makes the one of a connection, a *Peer, and hands it to Attach. It does not fail.
 func (f *Factory) NewInterceptor(id string) (interceptor.Interceptor, error) {
+	p := f.NewPeer()
+	if f.config.Attach != nil {
+		f.config.Attach(id, p)
+	}
+	return p, nil
+}
+
+// NewPeer makes the measures of a connection whose packets do not pass interceptors: its owner calls Receives and Sends, hands
+// each packet to what they return, and what comes by RTCP to RTCP.
+func (f *Factory) NewPeer() *Peer {
 	p := &Peer{factory: f, incoming: map[uint32]*Incoming{}, outgoing: map[uint32]*Outgoing{}}
 	p.visitor = visitor{senderReport: p.senderReport, report: p.report, nack: p.nack}
-	f.config.Attach(id, p)
-	return p, nil
+	return p
 }
 
 // Peer measures all streams of a connection. It has no goroutine: who owns it calls Report once in a while. All methods are
@@ -89,18 +95,44 @@ func (p *Peer) Outgoing(ssrc uint32) *Outgoing {
 	return p.outgoing[ssrc]
 }
 
+// Receives begins to measure a stream that arrives, anew if there is one. It returns nil if there are too many.
+func (p *Peer) Receives(ssrc uint32, config IncomingConfig) *Incoming {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.incoming) >= streamsMax && p.incoming[ssrc] == nil {
+		return nil
+	}
+	in := NewIncoming(config)
+	p.incoming[ssrc] = in
+	return in
+}
+
+// Sends begins to measure a stream that is sent, anew if there is one. It returns nil if there are too many.
+func (p *Peer) Sends(ssrc, clockRate uint32) *Outgoing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.outgoing) >= streamsMax && p.outgoing[ssrc] == nil {
+		return nil
+	}
+	out := NewOutgoing(clockRate)
+	p.outgoing[ssrc] = out
+	return out
+}
+
+// Forget ends what is measured of a stream.
+func (p *Peer) Forget(ssrc uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.incoming, ssrc)
+	delete(p.outgoing, ssrc)
+}
+
 // BindRemoteStream measures what arrives. A stream for which NACK was negotiated is asked for again what is missing.
 func (p *Peer) BindRemoteStream(info *interceptor.StreamInfo, reader interceptor.RTPReader) interceptor.RTPReader {
-	in := NewIncoming(IncomingConfig{
+	in := p.Receives(info.SSRC, IncomingConfig{
 		ClockRate: info.ClockRate, LevelID: levelID(info), RedundantType: p.factory.config.RedundantType,
 	})
-	p.mu.Lock()
-	full := len(p.incoming) >= streamsMax
-	if !full {
-		p.incoming[info.SSRC] = in
-	}
-	p.mu.Unlock()
-	if full {
+	if in == nil {
 		return reader
 	}
 	asks := slices.ContainsFunc(info.RTCPFeedback, func(f interceptor.RTCPFeedback) bool { return f.Type == "nack" && f.Parameter == "" })
@@ -124,22 +156,12 @@ func (p *Peer) BindRemoteStream(info *interceptor.StreamInfo, reader interceptor
 }
 
 // UnbindRemoteStream forgets the stream.
-func (p *Peer) UnbindRemoteStream(info *interceptor.StreamInfo) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.incoming, info.SSRC)
-}
+func (p *Peer) UnbindRemoteStream(info *interceptor.StreamInfo) { p.Forget(info.SSRC) }
 
 // BindLocalStream measures what is sent.
 func (p *Peer) BindLocalStream(info *interceptor.StreamInfo, writer interceptor.RTPWriter) interceptor.RTPWriter {
-	out := NewOutgoing(info.ClockRate)
-	p.mu.Lock()
-	full := len(p.outgoing) >= streamsMax
-	if !full {
-		p.outgoing[info.SSRC] = out
-	}
-	p.mu.Unlock()
-	if full {
+	out := p.Sends(info.SSRC, info.ClockRate)
+	if out == nil {
 		return writer
 	}
 	return interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, a interceptor.Attributes) (int, error) {
@@ -149,11 +171,7 @@ func (p *Peer) BindLocalStream(info *interceptor.StreamInfo, writer interceptor.
 }
 
 // UnbindLocalStream forgets the stream.
-func (p *Peer) UnbindLocalStream(info *interceptor.StreamInfo) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.outgoing, info.SSRC)
-}
+func (p *Peer) UnbindLocalStream(info *interceptor.StreamInfo) { p.Forget(info.SSRC) }
 
 // BindRTCPReader reads what the other side says. pion calls it once for each stream, and hands one packet to several.
 func (p *Peer) BindRTCPReader(reader interceptor.RTCPReader) interceptor.RTCPReader {

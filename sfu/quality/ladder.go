@@ -39,6 +39,12 @@ func (l *Ladder) Step(ask int, calm bool) int {
 	return l.level
 }
 
+// Begin goes from the bottom to the first level without waiting; what asked for more still counts.
+func (l *Ladder) Begin() int {
+	l.level = max(l.level, 1)
+	return l.level
+}
+
 // Reset puts it at a level.
 func (l *Ladder) Reset(level int) { l.level, l.asked, l.calm = level, 0, 0 }
 

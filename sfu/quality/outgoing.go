@@ -172,13 +172,24 @@ func (o *Outgoing) Report(ssrc uint32, wall time.Time, at time.Duration) *rtcp.S
 		return nil
 	}
 	ntp := ntpTime(wall)
-	o.reports[o.reportCount%reportsMax].middle = uint32(ntp >> 16)
-	o.reports[o.reportCount%reportsMax].at = at
-	o.reportCount++
+	o.remember(ntp, at)
 	return &rtcp.SenderReport{
 		SSRC: ssrc, NTPTime: ntp, PacketCount: uint32(o.count.Packets), OctetCount: uint32(o.count.Bytes),
 		RTPTime: o.stamp + uint32(int64(at-o.at)*int64(o.clockRate)/int64(time.Second)),
 	}
+}
+
+// Reported is a report that somebody else has made, with its NTP time: answers to it tell the round trip.
+func (o *Outgoing) Reported(ntp uint64, at time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.remember(ntp, at)
+}
+
+func (o *Outgoing) remember(ntp uint64, at time.Duration) {
+	next := &o.reports[o.reportCount%reportsMax]
+	next.middle, next.at = uint32(ntp>>16), at
+	o.reportCount++
 }
 
 // ntpTime is seconds since 1900 with 32 bits behind the point; it wraps in 2036.

@@ -104,7 +104,9 @@ func TestOutgoing_TellsTheRoundTripOfItsOwnReportsOnly(t *testing.T) {
 		wall = wall.Add(time.Second)
 		o.Report(1, wall, 3*time.Second)
 	}
-	f("long gone", middle, 0, 3*time.Second, 80*ms)
+	o.Reported(77<<16, 4*time.Second)
+	f("of one that somebody else made", 77, 0, 4*time.Second+60*ms, 60*ms)
+	f("long gone", middle, 0, 5*time.Second, 60*ms)
 }
 
 func TestOutgoing_KnowsWhoHearsNothing(t *testing.T) {

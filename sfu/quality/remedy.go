@@ -1,6 +1,11 @@
 package quality
 
-import "time"
+import (
+	"cmp"
+	"time"
+
+	"github.com/xcord/xcord/sfu/red"
+)
 
 // Remedy is something that is done about a bad path.
 type Remedy string
@@ -93,13 +98,16 @@ func (r *record) window(l Line) (known *Action) {
 	return known
 }
 
-func (r *record) act(remedy Remedy, from, to int, reason Reason, at time.Duration) *Action {
-	a := &Action{Remedy: remedy, From: from, To: to, Reason: reason, At: at}
+// act begins an action. One that it ends before its effect was seen in full is returned with what was seen.
+func (r *record) act(a Action) (begun, ended *Action) {
 	for _, l := range r.recent {
 		a.Before.add(l)
 	}
-	r.action = a
-	return a
+	if r.action != nil && r.action.After.Windows > 0 {
+		ended = r.action
+	}
+	r.action, r.recent = &a, r.recent[:0]
+	return r.action, ended
 }
 
 // Limits of redundancy: copies cost as many bytes as the frames, and no packets.
@@ -142,25 +150,31 @@ func (r *Redundancy) Window(l Line, at time.Duration) (changed, known *Action) {
 		r.ladder.Reset(known.From)
 		r.until = at + r.hold
 		r.hold = min(2*r.hold, redHoldMax)
-		return r.record.act(RemedyRED, level, known.From, ReasonWorse, at), known
+		changed, _ = r.record.act(Action{Remedy: RemedyRED, From: level, To: known.From, Reason: ReasonWorse, At: at})
+		return changed, known
 	}
 	ask := 0
 	switch {
 	case at < r.until:
 	case l.Network >= redTwo:
-		ask = 2
+		ask = red.LevelMax
 	case l.Network >= redOne:
 		ask = 1
 	}
 	now := r.ladder.Step(ask, l.Network < redCalm)
-	switch {
-	case now > level:
-		return r.record.act(RemedyRED, level, now, ReasonLoss, at), known
-	case now < level:
-		r.hold = redHoldMin
-		return r.record.act(RemedyRED, level, now, ReasonCalm, at), known
+	if ask == red.LevelMax && now == 0 {
+		// Chromium's reports are 2.5 to 7.5 s apart: with so much loss the second one is not waited for.
+		now = r.ladder.Begin()
 	}
-	return nil, known
+	if now == level {
+		return nil, known
+	}
+	reason := ReasonLoss
+	if now < level {
+		reason, r.hold = ReasonCalm, redHoldMin
+	}
+	changed, ended := r.record.act(Action{Remedy: RemedyRED, From: level, To: now, Reason: reason, At: at})
+	return changed, cmp.Or(known, ended)
 }
 
 func worse(a *Action) bool {
@@ -174,7 +188,8 @@ func (r *Redundancy) Off(at time.Duration) *Action {
 		return nil
 	}
 	r.ladder.Reset(0)
-	return r.record.act(RemedyRED, level, 0, ReasonServer, at)
+	changed, _ := r.record.act(Action{Remedy: RemedyRED, From: level, Reason: ReasonServer, At: at})
+	return changed
 }
 
 // Congestion decides by how round trips grow: what a speaker may send, or how many speakers a listener gets. It is for one
@@ -238,7 +253,8 @@ func (c *Congestion) Window(l Line, at time.Duration) (changed, known *Action) {
 	if now < level {
 		reason = ReasonCalm
 	}
-	return c.record.act(c.remedy, c.settings[level], c.settings[now], reason, at), known
+	changed, ended := c.record.act(Action{Remedy: c.remedy, From: c.settings[level], To: c.settings[now], Reason: reason, At: at})
+	return changed, cmp.Or(known, ended)
 }
 
 // least is the least round trip of the latest one or two minutes while there is no congestion: a queue that stays must

@@ -61,6 +61,11 @@ func Between(before, after Snapshot) Window {
 	return w
 }
 
+// Leg is the window as a part of a path. Of a stream that is sent it is what the listener's line did, before copies.
+func (w Window) Leg() Leg {
+	return Leg{Loss: w.Loss, Late: w.Late, Burst: w.Burst, RTT: w.RTT, Jitter: w.Jitter}
+}
+
 func share(part, whole uint64) float64 {
 	if whole == 0 {
 		return 0
