@@ -134,9 +134,6 @@ func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wir
 	if len(users) == 0 {
 		return nil, nil
 	}
-	if grant.Direct != nil {
-		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
-	}
 	state, err := s.roster.LookGuild(ctx, grant.Guild.ID, users...)
 	if err != nil {
 		return nil, err
