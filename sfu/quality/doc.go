@@ -5,7 +5,7 @@
 //   - Incoming and Outgoing measure a stream packet by packet; an SFU calls them from where packets pass.
 //   - Factory binds them to pion's chain of interceptors, for whoever has one.
 //   - A Window is what happened between two Snapshots; Path.Rate scores it; Watch makes reports and alerts of windows.
-//   - Redundancy, Bitrate, Slots and Frame decide on remedies, one level at a time, each with what it brought.
+//   - Redundancy and Congestion decide on remedies, one level at a time, each with what it brought; Frame and Restart on advice.
 //
 // # Concurrency
 //

@@ -46,18 +46,15 @@ type room struct {
 
 // client is one end of a connection, as the server has it and as it has itself.
 type client struct {
-	room         *room
-	port         *impair.Port
-	own, ours    *webrtc.PeerConnection
-	ownPeer      *quality.Peer // its measures of itself
-	peer         *quality.Peer // the server's of it
-	mic, slot    *track
-	heard        chan *rtp.Packet // what arrives on the slot
-	ownFrom      *webrtc.TrackRemote
-	uplink       *webrtc.TrackRemote
-	uplinkIsHere chan struct{}
-	connected    chan struct{}
-	once         sync.Once
+	room      *room
+	port      *impair.Port
+	own, ours *webrtc.PeerConnection
+	ownPeer   *quality.Peer // its measures of itself
+	peer      *quality.Peer // the server's of it
+	mic, slot *track
+	heard     chan *rtp.Packet // what arrives on the slot
+	connected chan struct{}
+	once      sync.Once
 }
 
 // track is a local track whose packets have the payload type that they come with.
@@ -184,7 +181,7 @@ func (r *room) join(up, down impair.Config) *client {
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(len(r.clients) + 1)}), 5000)
 	c := &client{
 		room: r, port: r.listen(addr, up, down), mic: newTrack("mic"), slot: newTrack("slot"),
-		heard: make(chan *rtp.Packet, 10_000), uplinkIsHere: make(chan struct{}), connected: make(chan struct{}),
+		heard: make(chan *rtp.Packet, 10_000), connected: make(chan struct{}),
 	}
 	c.port.Up.Only(impair.RTP)
 	c.port.Down.Only(impair.RTP)
@@ -271,8 +268,6 @@ func (r *room) report(p *quality.Peer) {
 }
 
 func (c *client) readMic(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
-	c.uplink = remote
-	close(c.uplinkIsHere)
 	c.room.readReports(receiver)
 	for {
 		if _, _, err := remote.ReadRTP(); err != nil {
