@@ -138,6 +138,15 @@ func TestPins_AreToldAndAnnounced(t *testing.T) {
 		if p.MessageID != want.message || p.Pinned != want.pinned || p.LastPin != want.last {
 			t.Errorf("entry %d: %+v, want %+v", i, p, want)
 		}
+		note := wire.AuditNote{ID: 9, Action: wire.AuditMessagePin, Actor: ownerID, Target: memberID,
+			Options: map[string]string{"channel_id": generalID.String(), "message_id": want.message.String()}}
+		if !want.pinned {
+			note.Action = wire.AuditMessageUnpin
+		}
+		notes, err := wire.AuditOf(entries[i].Body, 9)
+		if diff := cmp.Diff([]wire.AuditNote{note}, notes); diff != "" || err != nil {
+			t.Errorf("entry %d: %s, %v", i, diff, err)
+		}
 	}
 	var page []wire.Message
 	if err := json.Unmarshal(b.do(memberID, "GET", path(generalID)+"?limit=2", nil).body, &page); err != nil {
