@@ -61,7 +61,8 @@ type UpdateWebhook struct {
 	ChannelID id.ID            `json:"channel_id,omitempty"`
 }
 
-// ExecuteWebhook is POST /webhooks/{webhook}/{token}. Pictures from elsewhere are not fetched, so AvatarURL is only checked.
+// ExecuteWebhook is POST /webhooks/{webhook}/{token}. Pictures from elsewhere are not fetched, so AvatarURL is only checked. Nonce is for
+// who repeats a request that was not answered, with EnforceNonce; it is told to nobody.
 type ExecuteWebhook struct {
 	Wait            bool                `json:"-" query:"wait"`
 	ThreadID        id.ID               `json:"-" query:"thread_id"`
@@ -73,12 +74,17 @@ type ExecuteWebhook struct {
 	Attachments     []AttachmentRequest `json:"attachments,omitempty" validate:"max=10,dive"`
 	TTS             bool                `json:"tts,omitempty"`
 	Flags           int                 `json:"flags,omitempty" validate:"min=0,max=2147483647"`
+	Nonce           Nonce               `json:"nonce,omitempty" validate:"max=25,nonul"`
+	EnforceNonce    bool                `json:"enforce_nonce,omitempty"`
 	ThreadName      string              `json:"thread_name,omitempty" validate:"max=100,nonul"`
 }
 
 // Message is what the webhook says.
 func (in ExecuteWebhook) Message() CreateMessage {
-	return CreateMessage{Content: in.Content, Embeds: in.Embeds, AllowedMentions: in.AllowedMentions, Attachments: in.Attachments, TTS: in.TTS, Flags: in.Flags}
+	return CreateMessage{
+		Content: in.Content, Embeds: in.Embeds, AllowedMentions: in.AllowedMentions, Attachments: in.Attachments, TTS: in.TTS, Flags: in.Flags,
+		Nonce: in.Nonce, EnforceNonce: in.EnforceNonce,
+	}
 }
 
 // WebhookMessage is the query of a webhook's message.

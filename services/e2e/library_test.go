@@ -104,6 +104,19 @@ func newLibrary(t *testing.T, c *court) *library {
 	return l
 }
 
+// served says whether there is a picture at a path.
+func (l *library) served(path string) error {
+	res, err := http.Get(l.url + path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "image/png" {
+		return fmt.Errorf("%s: %s %s", path, res.Status, res.Header.Get("Content-Type"))
+	}
+	return nil
+}
+
 // hasHook says whether the library's webhook is among some, with its token.
 func (l *library) hasHook(all []*discordgo.Webhook) bool {
 	return slices.ContainsFunc(all, func(w *discordgo.Webhook) bool { return w.ID == l.webhook && w.Token == l.token && w.User.ID == l.me })
@@ -630,8 +643,11 @@ var libraryCalls = []libraryCall{
 		return right(err, err == nil && w.ID == l.webhook, w)
 	}},
 	{"WebhookEdit", "PATCH /webhooks/{}", func(l *library) error {
-		w, err := l.bot.WebhookEdit(l.webhook, "renamed", "", l.channel)
-		return right(err, err == nil && w.Name == "renamed", w)
+		w, err := l.bot.WebhookEdit(l.webhook, "renamed", "data:image/png;base64,"+dot(l.t), l.channel)
+		if err = right(err, err == nil && w.Name == "renamed" && w.Avatar != "", w); err != nil {
+			return err
+		}
+		return l.served("/avatars/" + w.ID + "/" + w.Avatar + ".png")
 	}},
 	{"WebhookEditWithToken", "PATCH /webhooks/{}/{}", func(l *library) error {
 		w, err := l.bot.WebhookEditWithToken(l.webhook, l.token, "again", "")

@@ -185,7 +185,11 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	if err != nil {
 		return nil, err
 	}
-	raw = withNonce(raw, in.Nonce)
+	told := in.Nonce
+	if body.Own != nil {
+		told = "" // a webhook has no other sessions that it is for
+	}
+	raw = withNonce(raw, told)
 	authorJSON := roster.UserJSON(author)
 	member, err := memberOf(grant)
 	if err != nil {
@@ -222,7 +226,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	if receipt.Repeat {
 		postsRepeated.Inc()
-		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, in.Nonce)
+		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, told)
 	}
 	b.used = true
 	postsCreated.Inc()

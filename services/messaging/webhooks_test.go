@@ -146,6 +146,25 @@ func TestWebhook_IsRefused(t *testing.T) {
 	b.refused("gone with its channel", b.do(0, "POST", url, `{"content":"x"}`), 404, int(fault.UnknownWebhook))
 }
 
+// TestWebhook_IsNotRepeated: who is not answered asks again under the same nonce.
+func TestWebhook_IsNotRepeated(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	url := b.hook(2, generalID) + "?wait=true"
+	const body = `{"content":"once","username":"x","nonce":"n","enforce_nonce":true}`
+	first := b.do(0, "POST", url, body)
+	if m := b.message(first); m.Nonce != "" || bytes.Count(first.body, []byte(`"author":`)) != 1 {
+		t.Errorf("told %s", first.body)
+	}
+	if again := b.do(0, "POST", url, body); !bytes.Equal(again.body, first.body) {
+		t.Errorf("again\n%s\n%s", again.body, first.body)
+	}
+	b.message(b.do(0, "POST", url, `{"content":"twice","nonce":"n"}`))
+	if diff := cmp.Diff([]string{"twice", "once"}, b.history("")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestWebhook_WritesNothingBehindItsEnd: its deletion in the midst of a stream of messages; the log has none behind it.
 func TestWebhook_WritesNothingBehindItsEnd(t *testing.T) {
 	t.Parallel()
