@@ -30,6 +30,16 @@ type wishes struct {
 	of     map[id.ID][]Mark // that were wanted, by message
 }
 
+func (w *wishes) count() (n int) {
+	for _, some := range w.marks {
+		n += len(some)
+	}
+	for _, some := range w.clears {
+		n += len(some)
+	}
+	return n
+}
+
 // isMark says that a request or a dispatch is about a mark.
 func (k Kind) isMark() bool {
 	return k == React || k == Unreact || k == Clear || k == Pin || k == Unpin

@@ -96,7 +96,7 @@ func (l *ledger) book(m *model, e *Event) {
 	switch e.Op {
 	case Ret:
 		sent := m.calls[call{e.Client, e.Call}]
-		if sent == nil || sent.Kind == Hide || sent.Kind == Show {
+		if sent == nil || sent.Kind.isView() {
 			return
 		}
 		on := l.at(e.T)
@@ -157,7 +157,9 @@ func (x *run) table(out io.Writer, m *model, broken []Violation) (missed []strin
 	for _, v := range m.veils {
 		hidden += len(v.all)
 	}
-	_, _ = fmt.Fprintf(out, "a channel was hidden, or a guest kicked, %d times; %d dispatches came close behind, and were judged by the clock\n", hidden, m.judged)
+	_, _ = fmt.Fprintf(out, "%d reactions and pins in the end; %d changes of them were wanted, and %d messages shown in the end\n",
+		len(m.h.Final.Marks), m.wishes.count(), len(m.h.Final.Shown))
+	_, _ = fmt.Fprintf(out, "a channel was hidden, a role taken or changed, or a guest kicked, %d times; %d dispatches came close behind, and were judged by the clock\n", hidden, m.judged)
 	before, after := m.h.Final.Before, m.h.Final.After
 	_, _ = fmt.Fprintf(out, "at rest, before and after: %d and %d goroutines, %d and %d open files, %d and %d MiB resident\n",
 		before.Goroutines, after.Goroutines, before.Files, after.Files, before.Bytes>>20, after.Bytes>>20)

@@ -501,9 +501,14 @@ func (c *Client) Unpin(ctx context.Context, channel, message id.ID) error {
 	return c.delete(ctx, at("/channels/%d/messages/pins/%d", channel, message))
 }
 
-// Pinned are the first 50 messages that are pinned in a channel, the latest pin first.
-func (c *Client) Pinned(ctx context.Context, channel id.ID) ([]wire.Message, error) {
-	return get[[]wire.Message](ctx, c, at("/channels/%d/pins", channel))
+// Pins is a page of what is pinned in a channel, the latest pin first.
+func (c *Client) Pins(ctx context.Context, channel id.ID, in wire.ListPins) (wire.PinnedMessages, error) {
+	var q query
+	if in.Before != "" {
+		q.set("before", in.Before)
+	}
+	q.int("limit", in.Limit)
+	return get[wire.PinnedMessages](ctx, c, q.on(at("/channels/%d/messages/pins", channel)))
 }
 
 // Typing shows that the user is typing.
