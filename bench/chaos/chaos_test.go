@@ -216,15 +216,6 @@ func (x *run) progress() (p progress, err error) {
 	return p, err
 }
 
-func (x *run) stored() (n int64) {
-	x.m.until("rows are counted", func() error {
-		ctx, cancel := context.WithTimeout(x.m.t.Context(), 5*time.Second)
-		defer cancel()
-		return x.m.pool.QueryRow(ctx, `select count(*) from messages`).Scan(&n)
-	})
-	return n
-}
-
 // history ends the load and gathers everything.
 func (x *run) history() History {
 	x.m.t.Helper()

@@ -204,6 +204,10 @@ func (l *load) start() error {
 	l.work.Go(l.actor("clerk", owner, l.cfg.Owner, 1002).rule)
 	l.work.Go(l.actor("sorter", owner, l.cfg.Owner, 1004).order)
 	l.work.Go(l.actor("doorman", owner, l.cfg.Owner, 1003).badge)
+	quarrel := make(chan own)
+	author, rival := l.actor("author", 0, l.cfg.Bots[0], 1005), l.actor("rival", 1, l.cfg.Bots[1], 1006)
+	l.work.Go(func() { author.argue(quarrel) })
+	l.work.Go(func() { rival.contradict(quarrel) })
 	l.work.Go(l.cutNow)
 	l.work.Go(l.beat)
 	return nil
@@ -379,8 +383,12 @@ func (a *actor) change(i int) {
 		a.recent = slices.Delete(a.recent, i, i+1)
 		return
 	}
+	a.edit(m)
+}
+
+func (a *actor) edit(m *own) {
 	m.version++
-	e.Kind, e.Text = Edit, text(m.key, m.version)
+	e := Event{Kind: Edit, Key: m.key, Text: text(m.key, m.version), Channel: m.channel, Message: m.id}
 	_, _ = a.insist(e, func(ctx context.Context, c *client.Client) (id.ID, error) {
 		_, err := c.EditMessage(ctx, m.channel, m.id, wire.EditMessage{Content: wire.Some(e.Text)})
 		return m.id, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/xcord/xcord/engine/client"
 	"github.com/xcord/xcord/engine/id"
@@ -58,6 +59,10 @@ func (a *actor) mark(channel id.ID) {
 		return
 	}
 	switch {
+	case what < 15: // on, off and on again, within a batch of the writer's
+		a.react(m, React, which)
+		a.react(m, Unreact, which)
+		a.react(m, React, which)
 	case what < 45:
 		a.react(m, React, which)
 	case what < 70:
@@ -102,6 +107,41 @@ func (a *actor) pin(m own, kind Kind) error {
 		return m.id, c.Unpin(ctx, m.channel, m.id)
 	})
 	return err
+}
+
+// argue edits a message again and again while a rival pins and unpins it: each of them rewrites it, and must not undo what the other has done.
+func (a *actor) argue(rival chan<- own) {
+	const times = 4
+	for a.l.posting.Err() == nil {
+		pause(time.Duration(300+a.r.IntN(600)) * time.Millisecond)
+		m, err := a.create(a.l.cfg.Channels[a.r.IntN(len(a.l.cfg.Channels))])
+		if err != nil {
+			continue // it was refused, which the checker judges
+		}
+		select {
+		case rival <- m:
+		case <-a.l.posting.Done():
+			return
+		}
+		for range times {
+			a.edit(&m)
+		}
+	}
+}
+
+// contradict is the rival. It leaves no pin.
+func (a *actor) contradict(of <-chan own) {
+	const times = 3
+	for {
+		select {
+		case m := <-of:
+			for range times {
+				_, _ = a.pin(m, Pin), a.pin(m, Unpin) // the checker judges a refusal
+			}
+		case <-a.l.posting.Done():
+			return
+		}
+	}
 }
 
 // mark says what a dispatch of a message makes of a mark. A pin is told twice: of the channel first, and then of the message.

@@ -131,7 +131,7 @@ func (x *run) table(out io.Writer, m *model, broken []Violation) (missed []strin
 		l.at(v.At).broken[v.Class]++
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "rounds\tacknowledged\tindeterminate\tlost\tduplicated\treordered\tgaps\tother\tRESUME %\tview changes %\tfailed posts\tPOST waits p50 ms\tmax ms\trows/s caught up\t fault")
+	_, _ = fmt.Fprintln(w, "rounds\tacknowledged\tindeterminate\tlost\tduplicated\treordered\tgaps\tother\tRESUME %\tview changes %\tfailed posts\tPOST waits p50 ms\tmax ms\tentries/s caught up\t fault")
 	var all line
 	names := []string{}
 	for name := range l.lines {
@@ -270,7 +270,7 @@ func (x *run) bars(out io.Writer, l *ledger, ingest float64) (missed []string) {
 	}
 	if len(drains) > 0 {
 		rate := median(drains)
-		bar(rate >= drainMin*ingest, "the writer catches up with %.0f rows/s, %.1f times the %.0f/s that come in, want %.0f times", rate, rate/ingest, ingest, drainMin)
+		bar(rate >= drainMin*ingest, "the writer catches up with %.0f entries/s, %.1f times the %.0f/s that come in, want %.0f times", rate, rate/ingest, ingest, drainMin)
 	}
 	return missed
 }
