@@ -75,6 +75,11 @@ var badBuilds = []badBuild{
 		strikes: []string{"Postgres away"}, rounds: 2,
 	},
 	{
+		name: "a guild is told of the reactions in all of its channels", file: "services/gateway/expand_marks.go",
+		old:     "	ev.Channel = e.Channel\n",
+		strikes: []string{"clients cut off"}, rounds: 1,
+	},
+	{
 		name: "a rewrite does not say as of when", file: "engine/bus/library.lua",
 		old:     "    if latest and before(choice.asof, latest) then return '!moved' end\n",
 		strikes: []string{"Redis 200 ms away"}, rounds: 1,
