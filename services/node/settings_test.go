@@ -32,7 +32,8 @@ func TestSettings_AcceptsWhatWorks(t *testing.T) {
 	f(func(s *Settings) {
 		s.Addr, s.ACMEDomain, s.LimitExempt = "0.0.0.0:443", []string{"chat.example"}, []string{"none"}
 	})
-	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds, Messaging} })
+	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds} })
+	f(func(s *Settings) { shared(s); s.Services, s.PublicURL = []string{Messaging}, "http://chat.example" })
 	f(func(s *Settings) {
 		shared(s)
 		s.Services = []string{Gateway}
@@ -63,6 +64,7 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 	f(func(s *Settings) { s.Addr, s.AdminAddr, s.PublicURL = "x", "y", "z" }, `addr "x"`, `admin-addr "y"`, `public-url "z"`)
 	f(func(s *Settings) { s.Durability = "D3" }, "durability D3")
 	f(func(s *Settings) { s.WriterLease, s.ResumeWindow, s.DrainTime = -1, -1, -1 }, "writer-lease -1ns", "resume-window -1ns", "drain-time -1ns")
+	f(func(s *Settings) { s.AuditKeep = time.Hour }, "audit-keep 1h0m0s")
 	f(func(s *Settings) { s.WriterLease = 3 }, "writer-lease 3ns") // a quarter of it is no time at all
 	f(func(s *Settings) { s.BusRetain, s.BusRetainBytes = 48*time.Hour, 1 }, "bus-retain 48h0m0s", "bus-retain-bytes 1")
 	f(func(s *Settings) { s.UpstreamAuth = []string{"a:1"} }, "upstream-auth is set, but auth runs here")
@@ -74,6 +76,9 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 		s.TLSCert, s.ACMEDomain = "cert.pem", []string{"a.example"}
 	}, "limits off: only on a loopback address", "limit-user must not be negative", `trusted-proxies: "10.0.0.0/33"`, `limit-exempt: "here"`,
 		`origins: "https://a.example/"`, `origins: "a.example"`, "tls-cert, tls-key, acme-domain: TLS needs both", "either a certificate or domains")
+	f(func(s *Settings) {
+		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Messaging}, "keys", conf.Secret("r"), conf.Secret("p")
+	}, "public-url is missing")
 	f(func(s *Settings) {
 		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Gateway}, "keys", conf.Secret("r"), conf.Secret("p")
 		s.UpstreamAuth = []string{"nowhere"}
