@@ -60,8 +60,10 @@ var thirdParties = map[string][]string{
 	"github.com/VictoriaMetrics/metrics":     {anywhere},
 	"github.com/cenkalti/backoff/v5":         {anywhere},
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
+	"github.com/pion":                        {"sfu/..."},
 	"golang.org/x/sync":                      {anywhere},
 	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
+	"golang.org/x/net":                       {"sfu/..."},
 	"golang.org/x/image":                     {"engine/picture", "services/messaging"},
 	"golang.org/x/text":                      {"services/auth"},
 
