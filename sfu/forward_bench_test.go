@@ -203,10 +203,15 @@ func ownForwarder(b *testing.B, listeners int) func(time.Time) {
 		c.await(c.up)
 	}
 	pass := voice(speaker.Participant)
-	for pass(time.Now()); len(*speaker.source.targets.Load()) < listeners; pass(time.Now()) {
-		runtime.Gosched() // clients are connected a little before the server is
-	}
+	awaitTargets(speaker.Participant, listeners, pass)
 	return pass
+}
+
+// awaitTargets speaks until so many hear it: clients are connected a little before the server knows.
+func awaitTargets(p *Participant, listeners int, pass func(time.Time)) {
+	for pass(time.Now()); len(*p.source.targets.Load()) < listeners; pass(time.Now()) {
+		runtime.Gosched()
+	}
 }
 
 // voice makes packets of a participant's microphone, as its SRTP loop would hand them over.

@@ -28,12 +28,13 @@ func (e *ear) Write([]byte) (int, error) { panic("BUG: not used") }
 
 // stage is a room whose participants have ears in place of connections.
 type stage struct {
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	room   *room
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t testing.TB) *stage {
+	t.Helper()
 	s, err := openSocket(loopback)
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close() })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,10 +60,12 @@ func (s *Server) Join(ctx context.Context, room, offer string) (p *Participant, 
 	for i := range shape.slots {
 		p.slots = append(p.slots, newSlot(p, i))
 	}
+	p.late = time.AfterFunc(math.MaxInt64, p.Leave)
 	if err := s.enter(room, p); err != nil {
+		p.late.Stop()
 		return nil, "", err
 	}
-	p.late = time.AfterFunc(s.config.ConnectTimeout, p.Leave)
+	p.late.Reset(s.config.ConnectTimeout)
 	answer, err = p.negotiate(ctx, offer)
 	close(p.negotiated)
 	if err != nil {
