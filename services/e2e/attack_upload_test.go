@@ -62,9 +62,9 @@ func (s *scene) attach(t *testing.T, name, claimed, content string) (wire.Attach
 // served gets an attachment as a browser without any token does, and sees to what every answer of that kind must have.
 func (s *scene) served(t *testing.T, address string) answer {
 	t.Helper()
-	_, path, ok := strings.Cut(address, "/attachments/")
+	path, ok := strings.CutPrefix(address, s.url+"/attachments/")
 	if !ok {
-		t.Fatalf("the address %q", address)
+		t.Fatalf("the address %q is not of %s", address, s.url)
 	}
 	a := s.hail(t, s.url, "GET", "/attachments/"+path, "")
 	if a.status != http.StatusOK {

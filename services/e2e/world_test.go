@@ -23,10 +23,11 @@ import (
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
+	"github.com/xcord/xcord/services/auth"
 	"github.com/xcord/xcord/services/node"
 )
 
-// TestMain also looks for goroutines that outlive the nodes. fasthttp's are let be: they sleep up to 10 s before they notice
+// TestMain makes passwords cheap, but for those of the binary's own processes: services/auth proves what they cost. It also looks for goroutines that outlive the nodes. fasthttp's are let be: they sleep up to 10 s before they notice
 // that their server has stopped.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "xcord-binary-")
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binaryDir = dir
+	auth.CheapHashes()
 	code := harness.Main(m, goleak.IgnoreTopFunction("time.Sleep"))
 	_ = os.RemoveAll(dir) // what stays is in the way of nobody
 	os.Exit(code)
@@ -62,6 +64,9 @@ func single(t *testing.T) *world {
 	return w
 }
 
+// worlds counts the divided ones.
+var worlds atomic.Int64
+
 // split is the gateway in one node and all other services in another.
 func split(t *testing.T) *world {
 	t.Helper()
@@ -73,10 +78,14 @@ func split(t *testing.T) *world {
 // divide starts the world as split does.
 func (w *world) divide(t *testing.T) {
 	t.Helper()
+	// Where people come in is told to the processes behind before it is open. Nobody else takes a port of an address that no other world has.
+	n := worlds.Add(1)
+	entrance := freePortOf(t, fmt.Sprintf("127.1.%d.%d", n/250, n%250+1))
 	back := w.settings
-	back.Services = []string{node.Auth, node.Guilds, node.Messaging}
+	back.Services, back.PublicURL = []string{node.Auth, node.Guilds, node.Messaging}, "http://"+entrance
 	behind := w.start(t, back).Addr()
 	front := w.settings
+	front.Addr = entrance
 	front.Services = []string{node.Gateway}
 	front.UpstreamAuth, front.UpstreamGuilds, front.UpstreamMessaging = []string{behind}, []string{behind}, []string{behind}
 	w.node = w.start(t, front)
@@ -242,7 +251,12 @@ func content(text string) func(client.Dispatch) bool {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return freePortOf(t, "127.0.0.1")
+}
+
+func freePortOf(t *testing.T, host string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

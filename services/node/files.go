@@ -47,7 +47,7 @@ func (n *Node) linkBase() string {
 	}
 	host, port, err := net.SplitHostPort(n.rest.Addr())
 	if err != nil || !s.Runs(Gateway) {
-		return "" // nobody is served yet, or only other processes: without a public address clients have to know where they are
+		return "" // nobody is served yet, or no messages
 	}
 	if len(s.ACMEDomain) > 0 {
 		return fmt.Sprintf("%s://%s", scheme, s.ACMEDomain[0])

@@ -76,7 +76,7 @@ type Settings struct {
 	FilesQuota     int64       `help:"How many bytes all attachments may have. Default: 21474836480."`
 	FilesUserQuota int64       `help:"How many bytes the attachments of one user may have. Default: 2147483648."`
 
-	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used."`
+	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used. Required where messaging runs without the gateway."`
 	Registration   string        `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
 	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
 	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
@@ -267,6 +267,9 @@ func (s *Settings) validateUpstreams() (errs []error) {
 	}
 	if s.PostgresURL == "" {
 		errs = append(errs, errors.New("XCORD_POSTGRES_URL is missing: with -services the processes share the servers"))
+	}
+	if s.Runs(Messaging) && !s.Runs(Gateway) && s.PublicURL == "" {
+		errs = append(errs, errors.New("public-url is missing: messages tell the addresses of their attachments, and without the gateway messaging cannot know where people come in"))
 	}
 	return errs
 }

@@ -32,7 +32,8 @@ func TestSettings_AcceptsWhatWorks(t *testing.T) {
 	f(func(s *Settings) {
 		s.Addr, s.ACMEDomain, s.LimitExempt = "0.0.0.0:443", []string{"chat.example"}, []string{"none"}
 	})
-	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds, Messaging} })
+	f(func(s *Settings) { shared(s); s.Services = []string{Auth, Guilds} })
+	f(func(s *Settings) { shared(s); s.Services, s.PublicURL = []string{Messaging}, "http://chat.example" })
 	f(func(s *Settings) {
 		shared(s)
 		s.Services = []string{Gateway}
@@ -74,6 +75,9 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 		s.TLSCert, s.ACMEDomain = "cert.pem", []string{"a.example"}
 	}, "limits off: only on a loopback address", "limit-user must not be negative", `trusted-proxies: "10.0.0.0/33"`, `limit-exempt: "here"`,
 		`origins: "https://a.example/"`, `origins: "a.example"`, "tls-cert, tls-key, acme-domain: TLS needs both", "either a certificate or domains")
+	f(func(s *Settings) {
+		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Messaging}, "keys", conf.Secret("r"), conf.Secret("p")
+	}, "public-url is missing")
 	f(func(s *Settings) {
 		s.Services, s.KeysDir, s.RedisURL, s.PostgresURL = []string{Gateway}, "keys", conf.Secret("r"), conf.Secret("p")
 		s.UpstreamAuth = []string{"nowhere"}
