@@ -52,8 +52,9 @@ func FuzzPacket(f *testing.F) {
 			if string(got.Payload) == string(good.Payload) {
 				continue
 			}
-			if err := theirs.Unmarshal(in); err != nil || string(theirs.Payload) != string(got.Payload) {
-				t.Errorf("forwarded %x of %x, which Pion reads as %x, %v", got.Payload, in, theirs.Payload, err)
+			// What Pion cannot read it does not hand over.
+			if err := theirs.Unmarshal(in); err == nil && string(theirs.Payload) != string(got.Payload) {
+				t.Errorf("forwarded %x of %x, which Pion reads as %x", got.Payload, in, theirs.Payload)
 			}
 		}
 		ear.control(control, now)

@@ -2,12 +2,15 @@ package sfu
 
 import (
 	"math"
+	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 )
 
@@ -383,6 +386,89 @@ func TestSlot_AnswersNoMoreThanAShare(t *testing.T) {
 			t.Errorf("%d packets were sent again for 1000", again)
 		}
 	})
+}
+
+func TestParticipant_LearnsTheRoundTripFromReports(t *testing.T) {
+	t.Parallel()
+	onStage(t, func(t *testing.T, s *stage) {
+		mic, ear := &microphone{p: s.enter(1)}, s.enter(1)
+		mic.say(loud, "word of mine")
+		f := func(want time.Duration, ssrc, sent uint32, kept time.Duration) {
+			t.Helper()
+			ear.rtt.Store(0)
+			b, err := (&rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: ssrc, LastSenderReport: sent, Delay: uint32(kept * 65536 / time.Second)}}}).Marshal()
+			must(t, err)
+			ear.control(b, time.Now())
+			if got := time.Duration(ear.rtt.Load()); (got - want).Abs() > time.Millisecond {
+				t.Errorf("%v, not %v", got, want)
+			}
+		}
+		sent := uint32(ear.slots[0].report(time.Now()).(*rtcp.SenderReport).NTPTime >> 16)
+		time.Sleep(150 * time.Millisecond)
+		f(100*time.Millisecond, 1, sent, 50*time.Millisecond)
+		f(0, 2, sent, 50*time.Millisecond)  // of somebody else's slot
+		f(0, 1, 0, 0)                       // before the first report
+		f(0, 1, sent, 200*time.Millisecond) // kept for longer than it was there
+		f(0, 1, sent-20<<16, 0)             // 20 s
+		if ear.slots[0].report(time.Now()) != nil {
+			t.Error("a slot in which nothing happened has something to report")
+		}
+	})
+}
+
+func TestGuard_ShutsOutWhoFloodsAlone(t *testing.T) {
+	t.Parallel()
+	var g guard
+	now := time.Now().Truncate(time.Second)
+	flood, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for i := range 2 * stunMax {
+		if got, want := g.allow(flood, now), i < stunMax; got != want {
+			t.Fatalf("packet %d: %v", i, got)
+		}
+	}
+	if !g.allow(other, now) || !g.allow(flood, now.Add(time.Second)) {
+		t.Error("others, or the next second, are shut out too")
+	}
+	if hashAddr(netip.MustParseAddr("2001:db8::1")) != hashAddr(netip.MustParseAddr("2001:db8::ffff:1")) {
+		t.Error("one who has an IPv6 network is many")
+	}
+	if hashAddr(flood) != hashAddr(netip.AddrFrom16(flood.As16())) {
+		t.Error("an address has two names")
+	}
+}
+
+func TestSocket_SendsWhatIsQueuedInOrderOnFlush(t *testing.T) {
+	t.Parallel()
+	s, err := openSocket(loopback)
+	must(t, err)
+	defer func() { _ = s.Close() }()
+	ear, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(loopback))
+	must(t, err)
+	defer func() { _ = ear.Close() }()
+	to := ear.LocalAddr().(*net.UDPAddr).AddrPort()
+	packet, in := make([]byte, 20), make([]byte, 100)
+	packet[0] = 0x80
+	for n := range batchSize + 10 { // from one, which leaves alone, to more than one batch
+		for i := range n {
+			packet[2] = byte(i)
+			_, err := s.WriteToAddrPort(packet, to)
+			must(t, err)
+		}
+		_, err = s.WriteToAddrPort([]byte("\x00 not RTP"), to)
+		must(t, err)
+		s.Flush()
+		for i := -n / batchSize * batchSize; i <= n-n/batchSize*batchSize; i++ {
+			_, err := ear.Read(in)
+			must(t, err)
+			want := byte(i + n/batchSize*batchSize)
+			if i > 0 {
+				want--
+			}
+			if i == 0 && in[0] != 0 || i != 0 && in[2] != want {
+				t.Fatalf("of %d packets, at %d came % x", n, i, in[:4])
+			}
+		}
+	}
 }
 
 func nack(ssrc uint32, seq, mask uint16) []byte {

@@ -107,7 +107,7 @@ func (p *Participant) negotiate(ctx context.Context, offer string) (answer strin
 	case <-ctx.Done():
 		return "", fmt.Errorf("gather candidates: %w", ctx.Err())
 	}
-	return withNACK(pc.LocalDescription().SDP), nil
+	return adapt(pc.LocalDescription().SDP), nil
 }
 
 // readMicrophone notes by what numbers the client calls Opus and the audio level.
@@ -128,14 +128,20 @@ func (p *Participant) readMicrophone(agreed webrtc.RTPParameters) error {
 	return nil
 }
 
-// withNACK lets the client ask for what it misses. Browsers do not offer that for audio, and do it when the answer has it.
-func withNACK(answer string) string {
-	lines := strings.SplitAfter(answer, "\r\n")
+// adapt makes of Pion's answer ours: our parameters of Opus in place of those of the offer, and requests for what was missed, which browsers
+// do not offer for audio and do make when the answer has them. Candidates for RTCP go: it comes on the same port, always.
+func adapt(answer string) string {
 	var out strings.Builder
-	for _, line := range lines {
-		out.WriteString(line)
+	opus := "\x00" // the payload type by which this media has Opus
+	for line := range strings.Lines(answer) {
 		if pt, ok := strings.CutSuffix(strings.TrimPrefix(line, "a=rtpmap:"), " opus/48000/2\r\n"); ok {
-			out.WriteString("a=rtcp-fb:" + pt + " nack\r\n")
+			opus = pt
+			fmt.Fprintf(&out, "%sa=rtcp-fb:%s nack\r\na=fmtp:%s %s\r\n", line, pt, pt, opusParameters)
+			continue
+		}
+		rtcp := strings.HasPrefix(line, "a=candidate:") && strings.HasPrefix(line[strings.IndexByte(line, ' ')+1:], "2 ")
+		if !rtcp && !strings.HasPrefix(line, "a=fmtp:"+opus+" ") {
+			out.WriteString(line)
 		}
 	}
 	return out.String()

@@ -28,6 +28,7 @@ const (
 	tcpConnsMax = 4096
 	tcpFirstMax = 5 * time.Second
 	tcpQueue    = 64 // packets read ahead for each
+	listenTries = 16
 )
 
 var (
@@ -129,15 +130,9 @@ func (s *Server) Start(context.Context) error {
 	if s.stop != nil {
 		return nil
 	}
-	udp, err := openSocket(s.config.Listen)
+	udp, tcp, err := listen(s.config.Listen)
 	if err != nil {
 		return err
-	}
-	at := udp.LocalAddr().(*net.UDPAddr)
-	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone})
-	if err != nil {
-		_ = udp.Close() // nothing was sent on it
-		return fmt.Errorf("listen for voice over TCP: %w", err)
 	}
 	s.socket = udp
 	s.udp = ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet.NewLogger("ice"), UDPConn: udp})
@@ -152,6 +147,24 @@ func (s *Server) Start(context.Context) error {
 	defer s.mu.Unlock()
 	s.rooms, s.running = map[string]*room{}, true
 	return nil
+}
+
+// listen opens one port number for both. Where any will do, one that is free for UDP and taken for TCP is not the last try.
+func listen(at netip.AddrPort) (udp *socket, tcp net.Listener, err error) {
+	for range listenTries {
+		if udp, err = openSocket(at); err != nil {
+			return nil, nil, err
+		}
+		got := udp.LocalAddr().(*net.UDPAddr)
+		if tcp, err = net.ListenTCP("tcp", &net.TCPAddr{IP: got.IP, Port: got.Port, Zone: got.Zone}); err == nil {
+			return udp, tcp, nil
+		}
+		_ = udp.Close() // nothing was sent on it
+		if at.Port() != 0 {
+			break
+		}
+	}
+	return nil, nil, fmt.Errorf("listen for voice over TCP: %w", err)
 }
 
 // Stop puts everybody out and closes the sockets. It waits for what is being closed.

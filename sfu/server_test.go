@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -179,6 +180,30 @@ func TestServer_RefusesBadOffers(t *testing.T) {
 	if n, rooms := s.Participants(); n != 0 || rooms != 0 {
 		t.Errorf("%d participants in %d rooms are left of bad offers", n, rooms)
 	}
+}
+
+func TestServer_AnswersWithWhatWasMeasuredToMatter(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, Config{Announce: []netip.Addr{netip.MustParseAddr("192.0.2.7")}})
+	c := newClient(t, clientConfig{slots: 3})
+	_, answer, err := s.Join(t.Context(), "room", c.pc.LocalDescription().SDP)
+	must(t, err)
+	f := func(want string, times int) {
+		t.Helper()
+		if got := strings.Count(answer, want); got != times {
+			t.Errorf("%q is there %d times, not %d", want, got, times)
+		}
+	}
+	f("a=ice-lite", 1)
+	f("a=setup:passive", 4) // else browsers take the dear cipher
+	f("a=rtcp-fb:111 nack", 4)
+	f("usedtx=1", 4)
+	f("a=recvonly", 1)
+	f("a=sendonly", 3)
+	f(levelURI, 4)
+	f(" 192.0.2.7 ", 2) // once for UDP and once for TCP, under one number
+	f("127.0.0.1 ", 0)
+	f(fmt.Sprintf(" %d typ host", s.Addr().Port()), 2)
 }
 
 func TestConfig_NamesEveryMistake(t *testing.T) {
