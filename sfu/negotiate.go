@@ -201,6 +201,9 @@ func (p *Participant) settings() (*webrtc.SettingEngine, error) {
 	e.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	e.SetSRTPReplayProtectionWindow(ringSize) // slot.write relies on it: no packet of the last ringSize comes twice
 	e.SetDTLSInsecureSkipHelloVerify(true)    // ICE has seen the address answer
+	e.SetDTLSCipherSuites(cipherSuites...)
+	e.SetDTLSServerHelloMessageHook(p.secrets.hello)
+	e.SetDTLSKeyLogWriter(&p.secrets)
 	e.SetDTLSRetransmissionInterval(handshakeRetry)
 	e.SetDTLSConnectContextMaker(func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), handshakeMax)

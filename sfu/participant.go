@@ -36,6 +36,8 @@ type Participant struct {
 	streams      atomic.Int32
 	resendBuffer [payloadMax]byte // of the SRTCP loop
 	late         *time.Timer
+	secrets      secrets
+	reached      sync.Once
 	leaving      sync.Once
 	negotiated   chan struct{} // closed when pc is what it will be
 	left         chan struct{}
@@ -127,7 +129,10 @@ func (p *Participant) stateChanged(state webrtc.PeerConnectionState) {
 	switch state {
 	case webrtc.PeerConnectionStateConnected:
 		p.late.Stop()
-		p.room.arrive(p)
+		p.reached.Do(func() {
+			p.shorten()
+			p.room.arrive(p)
+		})
 	case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
 		p.Leave()
 	}

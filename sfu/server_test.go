@@ -26,6 +26,9 @@ func TestServer_TwoHearEachOther(t *testing.T) {
 			b := join(t, s, "room", clientConfig{slots: 3, network: network})
 			a.sayUntil(b, from(a))
 			b.sayUntil(a, from(b))
+			if _, short := a.slots[0].writer.(*outlet); short != (network == nil) {
+				t.Errorf("the short way is taken: %v", short)
+			}
 		})
 	}
 	f("ICE-lite", Config{})

@@ -164,6 +164,13 @@ func (l *slot) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, er
 	return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 }
 
+// redirect sends the slot's packets another way.
+func (l *slot) redirect(to webrtc.TrackLocalWriter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writer = to
+}
+
 // Unbind implements webrtc.TrackLocal.
 func (l *slot) Unbind(webrtc.TrackLocalContext) error {
 	l.mu.Lock()
