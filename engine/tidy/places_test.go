@@ -63,6 +63,7 @@ var thirdParties = map[string][]string{
 	"github.com/pion":                        {"sfu/..."},
 	"golang.org/x/sync":                      {anywhere},
 	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
+	"golang.org/x/net":                       {"sfu/..."},
 	"golang.org/x/image":                     {"engine/picture", "services/messaging"},
 	"golang.org/x/text":                      {"services/auth"},
 
