@@ -95,6 +95,9 @@ func (s *Service) tryPin(c *rest.Call, pinned bool) (changes bool, err error) {
 		}
 	}
 	payload, err := encode(p)
+	if err == nil {
+		payload, err = wire.WithAudit(payload, pinNotes(c, grant, m, pinned))
+	}
 	if err != nil {
 		return false, err
 	}
@@ -114,6 +117,19 @@ func (s *Service) tryPin(c *rest.Call, pinned bool) (changes bool, err error) {
 		pinsSame.Inc()
 	}
 	return changes, nil
+}
+
+// pinNotes are for the audit log, which is written by who owns it, from the entry; a direct channel has none.
+func pinNotes(c *rest.Call, grant roster.Grant, m found, pinned bool) []wire.AuditNote {
+	if grant.Direct != nil {
+		return nil
+	}
+	action := wire.AuditMessageUnpin
+	if pinned {
+		action = wire.AuditMessagePin
+	}
+	return []wire.AuditNote{{Action: action, Actor: c.User(), Target: m.author, Reason: c.Reason(),
+		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "message_id": m.id.String()}}}
 }
 
 // canPin asks for either of the two permissions that let somebody pin: the older one is what it was split from.
