@@ -6,10 +6,14 @@ BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo t
 # The whole suite takes a fraction of this on two cores; a test that hangs is killed with the stacks of its goroutines.
 TEST_TIMEOUT ?= 10m
 TEST_FLAGS   ?=
-PACKAGES     ?= ./...
 # Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens, offers of voice, RTP, RTCP, copies of frames.
 FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/token:FuzzVerify \
                 ./sfu:FuzzOffer ./sfu:FuzzPacket ./sfu/quality:FuzzRTP ./sfu/quality:FuzzRTCP ./sfu/red:FuzzParse
+# More at a time than there are cores: most tests wait for Redis, Postgres or a socket. check vets.
+CORES        := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+TOGETHER     := -p $(shell expr $(CORES) + 1) -parallel $(shell expr $(CORES) '*' 2) -vet=off
+# The longest first, so that it has company.
+PACKAGES     ?= ./services/e2e ./...
 FUZZ_TIME    ?= 1m
 ARGS         ?=
 
@@ -35,8 +39,9 @@ $(MODULES): services/e2e/discordjs/package-lock.json
 	npm ci --prefix $(<D) --ignore-scripts --no-audit --no-fund --prefer-offline
 	@touch $@
 
+# The race detector would wait a second after each package for goroutines that go on: engine/harness says that there are none.
 test: deps $(MODULES) ## Run every test with the race detector
-	$(GO) test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+	GORACE="atexit_sleep_ms=0 $(GORACE)" $(GO) test -race $(TOGETHER) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory fuzz FUZZ_TIME=2s)
 
 # What is found is made smaller for a moment only: by default that takes a minute, in which nothing else is tried.

@@ -57,8 +57,13 @@ type Document struct {
 	ops    []object // beside routes
 }
 
-// New describes routes. What cannot be described is an error that names all of it.
-func New(routes []Route) (*Document, error) {
+// New describes routes, and every dispatch. What cannot be described is an error that names all of it.
+func New(routes []Route) (*Document, error) { return write(routes, wire.Dispatches) }
+
+// Alone describes one route and no dispatch, as New does.
+func Alone(route Route) (*Document, error) { return write([]Route{route}, nil) }
+
+func write(routes []Route, bodies map[string]any) (*Document, error) {
 	s := newSchemas()
 	d := &Document{routes: routes}
 	// Answers first: a type that is both written and read has its plain name for what is written.
@@ -71,7 +76,7 @@ func New(routes []Route) (*Document, error) {
 		}
 	}
 	dispatches := object{}
-	for name, body := range wire.Dispatches {
+	for name, body := range bodies {
 		dispatches[name] = object{"schema": s.of(reflect.TypeOf(body), answer)}
 	}
 	for _, e := range wire.Events {

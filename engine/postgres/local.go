@@ -307,7 +307,7 @@ func (l *Local) settings() []string {
 		args = append(args, "-c", setting)
 	}
 	if l.cfg.Scratch {
-		args = append(args, "-c", "autovacuum=off", "-c", "wal_level=minimal", "-c", "max_wal_senders=0")
+		args = append(args, "-c", "autovacuum=off")
 	}
 	return args
 }

@@ -180,19 +180,17 @@ func (w *Witness) fail(err error) {
 
 func (w *Witness) judgeOf(route *openapi.Route) (*judge, error) {
 	key := ""
-	var routes []openapi.Route
+	// What no route answers is a failure like any other.
+	alone := openapi.Route{Method: "GET", Path: "/", Name: "none", Service: "none", Status: http.StatusNoContent}
 	if route != nil {
-		key, routes = route.Method+" "+route.Path, []openapi.Route{*route}
-	} else {
-		// What no route answers is a failure like any other.
-		routes = []openapi.Route{{Method: "GET", Path: "/", Name: "none", Service: "none", Status: http.StatusNoContent}}
+		key, alone = route.Method+" "+route.Path, *route
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if j, ok := w.judges[key]; ok {
 		return j, nil
 	}
-	document, err := openapi.New(routes)
+	document, err := openapi.Alone(alone)
 	if err != nil {
 		return nil, fmt.Errorf("describe %s: %w", key, err)
 	}
