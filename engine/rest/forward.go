@@ -28,6 +28,9 @@ const (
 	// upstreamIdleTimeout is shorter than the server's IdleTimeout, so that it is we who close and no request meets a
 	// connection that is just being closed.
 	upstreamIdleTimeout = 30 * time.Second
+	// upstreamStall is how long nothing may come of a download that has begun. Its pace is its client's, and its end the other process's
+	// to say.
+	upstreamStall = time.Minute
 	// upstreamBodyMax bounds an answer: a thousand members have about 1 MiB.
 	upstreamBodyMax = 16 << 20
 	// proofLife is how long a proof is good; the services must not accept more than 30 s.
@@ -42,9 +45,11 @@ const (
 type Upstream struct {
 	Addrs []string // host:port
 
-	once    sync.Once
-	clients []*fasthttp.HostClient
-	next    atomic.Uint32 // round robin
+	once sync.Once
+	// clients and downloads have one for each address. A download has its connection for as long as its client takes, so they have
+	// others, and as many: slow clients cannot use up what requests need.
+	clients, downloads []*fasthttp.HostClient
+	next               atomic.Uint32 // round robin
 }
 
 // errDial marks a request that was surely not sent.
@@ -59,38 +64,61 @@ func (u *Upstream) open() {
 			}
 			return conn, nil
 		}
-		for _, addr := range u.Addrs {
-			u.clients = append(u.clients, &fasthttp.HostClient{
+		open := func(addr string, dial fasthttp.DialFunc) *fasthttp.HostClient {
+			return &fasthttp.HostClient{
 				Addr: addr, Dial: dial,
 				MaxConns: upstreamConnsMax, MaxConnWaitTimeout: upstreamConnWait,
 				MaxIdleConnDuration:       upstreamIdleTimeout,
-				MaxResponseBodySize:       upstreamBodyMax,
-				MaxIdemponentCallAttempts: 1, // attempts are ours to count
+				MaxResponseBodySize:       upstreamBodyMax, // not of downloads
+				MaxIdemponentCallAttempts: 1,               // attempts are ours to count
 				NoDefaultUserAgentHeader:  true,
 				DisablePathNormalizing:    true, // "%2F" in a path must arrive as it came
 				SecureErrorLogMessage:     true,
-			})
+			}
+		}
+		for _, addr := range u.Addrs {
+			u.clients = append(u.clients, open(addr, dial))
+			u.downloads = append(u.downloads, open(addr, func(addr string) (net.Conn, error) {
+				conn, err := dial(addr)
+				return lasting{conn}, err
+			}))
 		}
 	})
 }
 
+// lasting is a connection whose deadline for reading is for the next bytes, not for all that come: an answer's head has the time that was
+// set, each piece of its body upstreamStall.
+type lasting struct{ net.Conn }
+
+func (c lasting) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil {
+		err = c.SetReadDeadline(time.Now().Add(upstreamStall))
+	}
+	return n, err
+}
+
 func (u *Upstream) closeIdle() {
-	for _, c := range u.clients {
+	for _, c := range slices.Concat(u.clients, u.downloads) {
 		c.CloseIdleConnections()
 	}
 }
 
-// do sends a request to one address after another until one answers. A request that may have been received is sent again
+// do sends a request to one address after another until one answers; the body of an answer that is streamed comes later. A request that may have been received is sent again
 // only if that changes nothing.
 func (u *Upstream) do(req *fasthttp.Request, resp *fasthttp.Response, deadline time.Time) error {
-	if len(u.clients) == 0 {
+	clients := u.clients
+	if resp.StreamBody {
+		clients = u.downloads
+	}
+	if len(clients) == 0 {
 		return errors.New("no address is configured")
 	}
 	var errs []error
 	first := u.next.Add(1)
 	// A single address gets a second attempt too: its kept connections may all be dead after a restart.
-	for i := range uint32(max(len(u.clients), 2)) {
-		client := u.clients[(first+i)%uint32(len(u.clients))]
+	for i := range uint32(max(len(clients), 2)) {
+		client := clients[(first+i)%uint32(len(clients))]
 		err := client.DoDeadline(req, resp, deadline)
 		if err == nil {
 			return nil

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,6 +258,62 @@ func TestForward_GivesUpAtTheDeadline(t *testing.T) {
 	}))
 	if a := do(t, far, "POST", "/api/pick", `{}`); a.status != 503 {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// slowly is a process that sends the first half of a download, and the second after wait.
+func slowly(t *testing.T, wait func()) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/downloads/") {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(downloadText)))
+		_, _ = io.WriteString(w, downloadText[:8])
+		_ = http.NewResponseController(w).Flush()
+		wait()
+		_, _ = io.WriteString(w, downloadText[8:])
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// TestForward_LetsADownloadTakeItsTime: who has a slow line is not cut off when the time is over that a request has.
+func TestForward_LetsADownloadTakeItsTime(t *testing.T) {
+	t.Parallel()
+	addr := slowly(t, func() { time.Sleep(forwardGrace + 200*time.Millisecond) })
+	far := start(t, Config{RequestTimeout: time.Millisecond}, Deps{Signer: key}, func(s *Server) { Forward(s, formRoutes, &Upstream{Addrs: []string{addr}}) })
+	if a := do(t, far, "GET", "/downloads/a", ""); a.status != 200 || a.body != downloadText {
+		t.Errorf("%d %q", a.status, a.body)
+	}
+}
+
+// TestForward_DownloadsLeaveRoomForOthers: each has a connection for as long as its client takes.
+func TestForward_DownloadsLeaveRoomForOthers(t *testing.T) {
+	t.Parallel()
+	begun, more := make(chan struct{}), make(chan struct{})
+	addr := slowly(t, func() {
+		begun <- struct{}{}
+		<-more
+	})
+	far := start(t, Config{}, Deps{Signer: key}, func(s *Server) { Forward(s, formRoutes, &Upstream{Addrs: []string{addr}}) })
+	t.Cleanup(func() { close(more) }) // before the servers wait for those whom they serve
+	for range upstreamConnsMax {
+		conn, err := net.Dial("tcp", far.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := io.WriteString(conn, "GET /downloads/a HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range upstreamConnsMax {
+		<-begun
+	}
+	if a := do(t, far, "POST", "/api/channels/7/plain", `{}`); a.status != 204 {
+		t.Errorf("%d %q", a.status, a.body)
 	}
 }
 

@@ -106,8 +106,11 @@ func aggregateOf(e bus.Entry) (kind string, aggregate id.ID) {
 	return "guild", e.Guild
 }
 
+// ErrLate means that a change is made, but is not in the log yet.
+var ErrLate = errors.New("it is stored, but not in the log yet")
+
 // Settle brings a committed entry, and what stands before it, into the log and the read model, and moves this process's copy. When
-// the log is away for too long it answers a 503: the change is made and the relay brings it into the log later, but nobody may rely on it
+// the log is away for too long it answers a 503 with ErrLate: the change is made and the relay brings it into the log later, but nobody may rely on it
 // before, since what it forbids can still get in front of it.
 func (o *Outbox) Settle(ctx context.Context, e bus.Entry) (bus.Position, error) {
 	// The change is committed: that the client has gone away does not matter any more.
@@ -124,7 +127,7 @@ func (o *Outbox) Settle(ctx context.Context, e bus.Entry) (bus.Position, error) 
 		case <-ctx.Done():
 			lateTotal.Inc()
 			slog.Warn("a committed change is not in the log yet", "type", string(e.Type), "guild", e.Guild.String(), "err", err)
-			return bus.Position{}, fault.Unavailable(fmt.Errorf("%s is stored, but not in the log yet: %w", e.Type, err), 0)
+			return bus.Position{}, fault.Unavailable(fmt.Errorf("%s: %w: %w", e.Type, ErrLate, err), 0)
 		}
 	}
 }

@@ -8,10 +8,11 @@ type Ban struct {
 	User   User    `json:"user"`
 }
 
-// BanUser is the body of PUT /guilds/{guild}/bans/{user}: how much of what the user wrote is to be deleted.
+// BanUser is the body of PUT /guilds/{guild}/bans/{user}: how much of what the user wrote is to be deleted. Older clients say it in the query.
 type BanUser struct {
 	DeleteMessageSeconds *int `json:"delete_message_seconds,omitempty" validate:"omitnil,min=0,max=604800"`
 	DeleteMessageDays    *int `json:"delete_message_days,omitempty" validate:"omitnil,min=0,max=7"`
+	DaysInQuery          *int `query:"delete_message_days" json:"-" validate:"omitnil,min=0,max=7"`
 }
 
 // ListBans is the query of GET /guilds/{guild}/bans. Before wins over After.

@@ -11,6 +11,7 @@ import (
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/presence"
+	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -208,6 +209,24 @@ func TestDesk_MakesAdministrators(t *testing.T) {
 	b.wantField(b.client.Do(b.ctx, "POST", "/auth/setup", wire.Setup{Code: b.setupCode(), Username: "late", Password: password}, nil), "code", codeOnce)
 	if _, err := b.service.makeAdmin(b.ctx, "a"); err == nil {
 		t.Error("a name that is none made an administrator")
+	}
+}
+
+// TestDesk_TellsThePasswordOfWhatIsNotInTheLogYet: nobody could find it out later, and the account is there.
+func TestDesk_TellsThePasswordOfWhatIsNotInTheLogYet(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	admin, err := redis.Open(b.ctx, redis.Config{URL: b.redis.AdminURL()})
+	b.must(err)
+	t.Cleanup(admin.Close)
+	b.must(admin.Do(b.ctx, admin.B().ClientPause().Timeout(60_000).Write().Build()).Error())
+	made, err := b.service.makeAdmin(b.ctx, "root")
+	b.must(admin.Do(b.ctx, admin.B().ClientUnpause().Build()).Error())
+	if err != nil || made.Password == "" {
+		t.Fatalf("got %+v, %v", made, err)
+	}
+	if _, err := b.client.Login(b.ctx, "root", made.Password); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 )
 
 // lines are the actions in the audit log, oldest first.
@@ -35,6 +36,34 @@ func TestAudit_IsOnlyEverAddedTo(t *testing.T) {
 	}
 	if got := b.lines(); len(got) != 1 || got[0] != "test.done" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestAudit_ForgetsWhatIsOld, and nothing that is young, whoever asks.
+func TestAudit_ForgetsWhatIsOld(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const insert = `insert into audit (at, actor, action, target, address, details) select now() - make_interval(days => $2), 0, $1, 0, '', '{}' from generate_series(1, $3)`
+	for _, l := range []struct {
+		action  string
+		days, n int
+	}{{"test.old", 91, auditBatch + 1}, {"test.young", 89, 1}} {
+		if _, err := b.pool.Exec(b.ctx, insert, l.action, l.days, l.n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := b.service.store
+	if err := s.forget(b.ctx, time.Hour); err == nil {
+		t.Error("a young line was deleted")
+	}
+	if got := b.lines(); !slices.Contains(got, "test.young") {
+		t.Errorf("left are %v", got)
+	}
+	if err := s.forget(b.ctx, AuditKeepMin); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.lines(); !slices.Equal(got, []string{"test.young"}) {
+		t.Errorf("left are %d lines", len(got))
 	}
 }
 

@@ -3,12 +3,14 @@ package auth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/obs"
+	"github.com/xcord/xcord/engine/roster"
 )
 
 const auditMadeAdmin auditAction = "admin.made"
@@ -69,13 +71,17 @@ func (s *Service) makeAdmin(ctx context.Context, username string) (MadeAdmin, er
 		return MadeAdmin{}, err
 	}
 	made := MadeAdmin{Password: random(passwordBytes)}
-	return made, s.create(ctx, &a, made.Password, func(ctx context.Context, tx transaction) error {
+	err = s.create(ctx, &a, made.Password, func(ctx context.Context, tx transaction) error {
 		if err := endSetup(ctx, tx); err != nil {
 			return err
 		}
 		e.Target = a.ID
 		return audit(ctx, tx, e)
 	})
+	if errors.Is(err, roster.ErrLate) {
+		return made, nil // the account is there: nobody would ever know its password otherwise
+	}
+	return made, err
 }
 
 func (s *Service) promote(ctx context.Context, a account, e auditEvent) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ const (
 	recoveryCodeBytes = 10
 
 	// failuresFree is how many wrong codes cost nothing. Then each doubles the pause, from half a minute to an hour: at most 24
-	// tries a day at one of three codes in a million, and whoever has the right code gets in within the hour.
+	// tries a day at one of three codes in a million. Where a code was right lately, tries are counted for that place alone: who only has
+	// the password, and is elsewhere, does not keep out whom the account belongs to.
 	failuresFree   = 5
 	failurePause   = 30 * time.Second
 	failurePauseUp = time.Hour
@@ -60,19 +62,31 @@ func (s *Service) second(ctx context.Context, tx transaction, user id.ID, f fact
 	}
 	code = plainCode(code)
 	if step, ok := totpMatch(secret, code, time.Now(), f.lastStep); ok {
-		return verdict{ok: true}, passed(ctx, tx, user, step)
+		return verdict{ok: true}, passed(ctx, tx, user, f, step)
 	}
 	if !f.confirmed {
-		return verdict{}, failed(ctx, tx, user)
+		return verdict{}, failed(ctx, tx, user, f)
 	}
 	ok, err := useRecovery(ctx, tx, user, hashRecovery(user, code))
 	if err != nil {
 		return verdict{}, err
 	}
 	if ok {
-		return verdict{ok: true, recovery: true}, passed(ctx, tx, user, 0)
+		return verdict{ok: true, recovery: true}, passed(ctx, tx, user, f, 0)
 	}
-	return verdict{}, failed(ctx, tx, user)
+	return verdict{}, failed(ctx, tx, user, f)
+}
+
+// placeOf is where a client is, as wrong codes are counted; "" when an address says nothing, because everybody behind a proxy has it.
+func placeOf(c *rest.Call) string {
+	addr, counted := c.Client()
+	if addr = addr.Unmap().WithZone(""); !counted {
+		return ""
+	}
+	if addr.Is4() {
+		return addr.String()
+	}
+	return netip.PrefixFrom(addr, 64).Masked().String()
 }
 
 // pauseAfter is how long nothing is tried after so many failures in a row.
@@ -137,7 +151,7 @@ func (s *Service) enableFactor(c *rest.Call, in wire.EnableTOTP) (wire.RecoveryC
 		if _, err := lockAccount(ctx, tx, c.User()); err != nil {
 			return err
 		}
-		f, ok, err := factorOf(ctx, tx, c.User())
+		f, ok, err := factorOf(ctx, tx, c.User(), placeOf(c))
 		if err != nil {
 			return err
 		}
@@ -187,7 +201,7 @@ func (s *Service) proveFactor(ctx context.Context, tx transaction, c *rest.Call,
 	if _, err := lockAccount(ctx, tx, user); err != nil {
 		return verdict{}, err
 	}
-	f, ok, err := factorOf(ctx, tx, user)
+	f, ok, err := factorOf(ctx, tx, user, placeOf(c))
 	if err != nil {
 		return verdict{}, err
 	}

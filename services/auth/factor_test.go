@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/xcord/xcord/engine/client"
+	"github.com/xcord/xcord/engine/rest"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -171,6 +174,69 @@ func TestFactor_ManyWrongCodesCostTime(t *testing.T) {
 	}
 }
 
+// at is a client at another address.
+func (b bundle) at(addr string) *client.Client {
+	b.t.Helper()
+	server := rest.New(rest.Config{Addr: "127.0.0.1:0", RequestTimeout: time.Minute, Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		rest.Deps{Authenticator: b.door})
+	rest.Bind(server, Routes, b.service)
+	b.must(server.Start(b.ctx))
+	b.t.Cleanup(server.Stop)
+	web := &http.Client{Transport: forwardedFor{addr, new(http.Transport)}}
+	b.t.Cleanup(web.CloseIdleConnections)
+	c, err := client.New(client.Config{URL: "http://" + server.Addr(), HTTP: web, Timeout: time.Minute, AttemptsMax: 1})
+	b.must(err)
+	return c
+}
+
+// forwardedFor sends requests as a proxy does.
+type forwardedFor struct {
+	addr string
+	*http.Transport
+}
+
+func (f forwardedFor) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("X-Forwarded-For", f.addr)
+	return f.Transport.RoundTrip(r)
+}
+
+// TestFactor_WhoHasThePasswordDoesNotKeepTheOwnerOut: the pause is for strangers, as long as the owner is where they were before.
+func TestFactor_WhoHasThePasswordDoesNotKeepTheOwnerOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	a := b.withFactor("ada")
+	home, thief := b.at("2001:db8::1"), b.at("192.0.2.66")
+	b.must(errOf(home.LoginCode(b.ctx, a.ticket(), a.code())))
+	wrong := func(c *client.Client, want int) {
+		t.Helper()
+		b.wantStatus(errOf(c.LoginCode(b.ctx, a.ticket(), "000000")), want)
+	}
+	for range failuresFree {
+		wrong(thief, 400)
+	}
+	wrong(thief, 429)
+	wrong(b.at("198.51.100.7"), 429) // from wherever a stranger comes
+	b.must(errOf(b.at("2001:db8::2").LoginCode(b.ctx, a.ticket(), a.code())))
+	wrong(thief, 429) // that the owner came in is no new beginning for anybody else
+	for range failuresFree {
+		wrong(home, 400)
+	}
+	wrong(home, 429) // guessing is no cheaper there
+	// A place is forgotten with time.
+	_, err := b.pool.Exec(b.ctx, `update totp_places set failures = 0, proved_at = proved_at - make_interval(secs => $1)`, placeKnown.Seconds())
+	b.must(err)
+	wrong(home, 429)
+	b.must(b.service.store.sweepCodes(b.ctx))
+	var n int
+	b.must(b.pool.QueryRow(b.ctx, `select count(*) from totp_places`).Scan(&n))
+	if n != 0 {
+		t.Errorf("%d places are known", n)
+	}
+}
+
+func errOf(_ wire.LoggedIn, err error) error { return err }
+
 func TestFactor_IsSealedInTheDatabase(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -199,7 +265,7 @@ func TestFactor_IsSealedInTheDatabase(t *testing.T) {
 		if _, err := tx.Exec(ctx, `insert into totp ("user", secret, confirmed_at) values ($1, $2, now())`, int64(mallory.UserID), sealed); err != nil {
 			return err
 		}
-		f, ok, err := factorOf(ctx, tx, mallory.UserID)
+		f, ok, err := factorOf(ctx, tx, mallory.UserID, "")
 		if err != nil || !ok {
 			return errors.Join(err, errors.New("there is no factor"))
 		}

@@ -78,6 +78,9 @@ type Config struct {
 
 	// ApplicationsMax is how many applications one person may own; default 50.
 	ApplicationsMax int
+
+	// AuditKeep is how long the audit log keeps a line; default a year, at least 90 days.
+	AuditKeep time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -105,12 +108,21 @@ func (c Config) withDefaults() Config {
 	if c.ApplicationsMax == 0 {
 		c.ApplicationsMax = 50
 	}
+	if c.AuditKeep == 0 {
+		c.AuditKeep = 365 * 24 * time.Hour
+	}
 	return c
 }
+
+// AuditKeepMin is what the table itself insists on: see migrations/0071_audit_age.sql.
+const AuditKeepMin = 90 * 24 * time.Hour
 
 // Validate names every mistake at once.
 func (c Config) Validate() error {
 	var errs []error
+	if c.AuditKeep != 0 && c.AuditKeep < AuditKeepMin {
+		errs = append(errs, fmt.Errorf("auth: AuditKeep must be at least %v", AuditKeepMin))
+	}
 	switch c.Registration {
 	case "", RegistrationOpen, RegistrationInvite, RegistrationClosed, RegistrationLocal:
 	default:
@@ -199,7 +211,7 @@ func (s *Service) Failed() <-chan error { return s.loops.Failed() }
 // sweepEvery: dead sessions harm nobody, so this need only keep up with logins.
 const sweepEvery = time.Hour
 
-// sweep deletes sessions that can no longer be refreshed, and codes that are too old.
+// sweep deletes sessions that can no longer be refreshed, and codes and lines of the audit log that are too old.
 func (s *Service) sweep(ctx context.Context) error {
 	for {
 		pause := time.NewTimer(sweepEvery/2 + rand.N(sweepEvery))
@@ -208,6 +220,9 @@ func (s *Service) sweep(ctx context.Context) error {
 			s.store.sweep(ctx)
 			if err := s.store.sweepCodes(ctx); err != nil && ctx.Err() == nil {
 				slog.Warn("old codes were not swept", "err", err)
+			}
+			if err := s.store.forget(ctx, s.config.AuditKeep); err != nil && ctx.Err() == nil {
+				slog.Warn("what is old in the audit log was not deleted", "err", err)
 			}
 		case <-ctx.Done():
 			pause.Stop()

@@ -197,6 +197,7 @@ func endSetup(ctx context.Context, tx transaction) error {
 const (
 	deleteOldCodes      = `delete from one_time_codes where expires_at < now()`
 	deleteOldElevations = `delete from elevations where until < now()`
+	deleteOldPlaces     = `delete from totp_places where proved_at < now() - make_interval(secs => $1)`
 )
 
 // sweepCodes deletes what has expired.
@@ -206,6 +207,9 @@ func (s store) sweepCodes(ctx context.Context) error {
 	if _, err := s.pool.Exec(ctx, deleteOldCodes); err != nil {
 		return err
 	}
-	_, err := s.pool.Exec(ctx, deleteOldElevations)
+	if _, err := s.pool.Exec(ctx, deleteOldElevations); err != nil {
+		return err
+	}
+	_, err := s.pool.Exec(ctx, deleteOldPlaces, placeKnown.Seconds())
 	return err
 }

@@ -20,23 +20,36 @@ func offerTOTP(ctx context.Context, tx transaction, user id.ID, sealed []byte) (
 	return tag.RowsAffected() == 1, err
 }
 
-// factor is a row of totp. The account's row must be locked.
+// factor is a row of totp, as it is to be judged at a place. The account's row must be locked.
 type factor struct {
 	sealed    []byte
 	confirmed bool
 	lastStep  int64
-	failures  int
-	failedFor time.Duration // since the last failure
+
+	place     string        // "": nobody's
+	known     bool          // a code of this factor was right there, and not long ago
+	failures  int           // at the place if it is known, else at all places that are not
+	failedFor time.Duration // since the last of them
 }
 
+const (
+	// placeKnown is how long a place is known after the last code that was right there; places, how many a user has.
+	placeKnown = 30 * 24 * time.Hour
+	places     = 20
+)
+
 const selectTOTP = `
-select secret, confirmed_at is not null, last_step, failures, coalesce(extract(epoch from now() - failed_at), 0)::float8
-from totp where "user" = $1`
+select t.secret, t.confirmed_at is not null, t.last_step, p.place is not null, case when p.place is null then t.failures else p.failures end,
+       coalesce(extract(epoch from now() - case when p.place is null then t.failed_at else p.failed_at end), 0)::float8
+from totp t left join totp_places p on p."user" = t."user" and p.place = $2 and p.proved_at > now() - make_interval(secs => $3)
+where t."user" = $1`
 
 // factorOf finds a user's second factor; ok is false when there is none, not even an offer.
-func factorOf(ctx context.Context, tx transaction, user id.ID) (f factor, ok bool, err error) {
+func factorOf(ctx context.Context, tx transaction, user id.ID, place string) (f factor, ok bool, err error) {
 	var seconds float64
-	err = tx.QueryRow(ctx, selectTOTP, int64(user)).Scan(&f.sealed, &f.confirmed, &f.lastStep, &f.failures, &seconds)
+	f.place = place
+	err = tx.QueryRow(ctx, selectTOTP, int64(user), place, placeKnown.Seconds()).
+		Scan(&f.sealed, &f.confirmed, &f.lastStep, &f.known, &f.failures, &seconds)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return factor{}, false, nil
 	}
@@ -46,19 +59,40 @@ func factorOf(ctx context.Context, tx transaction, user id.ID) (f factor, ok boo
 
 const (
 	confirmStep = `
-update totp set confirmed_at = coalesce(confirmed_at, now()), last_step = greatest(last_step, $2), failures = 0, failed_at = null
+update totp set confirmed_at = coalesce(confirmed_at, now()), last_step = greatest(last_step, $2),
+       failures = case when $3 then failures else 0 end, failed_at = case when $3 then failed_at end
 where "user" = $1`
-	countFailure = `update totp set failures = failures + 1, failed_at = now() where "user" = $1`
+	upsertPlace = `
+insert into totp_places ("user", place, proved_at) values ($1, $2, now())
+on conflict ("user", place) do update set proved_at = now(), failures = 0, failed_at = null`
+	deleteMorePlaces = `
+delete from totp_places where "user" = $1 and place not in (select place from totp_places where "user" = $1 order by proved_at desc limit $2)`
 )
 
-// passed notes the step of a code that was right, 0 for a recovery code.
-func passed(ctx context.Context, tx transaction, user id.ID, step int64) error {
-	_, err := tx.Exec(ctx, confirmStep, int64(user), step)
+// passed notes the step of a code that was right, 0 for a recovery code, and where that was. What was wrong at other places than a known one
+// stays counted: it was somebody else.
+func passed(ctx context.Context, tx transaction, user id.ID, f factor, step int64) error {
+	if _, err := tx.Exec(ctx, confirmStep, int64(user), step, f.known); err != nil || f.place == "" {
+		return err
+	}
+	if _, err := tx.Exec(ctx, upsertPlace, int64(user), f.place); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, deleteMorePlaces, int64(user), places)
 	return err
 }
 
-func failed(ctx context.Context, tx transaction, user id.ID) error {
-	_, err := tx.Exec(ctx, countFailure, int64(user))
+const (
+	countFailure   = `update totp set failures = failures + 1, failed_at = now() where "user" = $1`
+	countFailureAt = `update totp_places set failures = failures + 1, failed_at = now() where "user" = $1 and place = $2`
+)
+
+func failed(ctx context.Context, tx transaction, user id.ID, f factor) (err error) {
+	if f.known {
+		_, err = tx.Exec(ctx, countFailureAt, int64(user), f.place)
+	} else {
+		_, err = tx.Exec(ctx, countFailure, int64(user))
+	}
 	return err
 }
 
@@ -80,15 +114,17 @@ func addRecovery(ctx context.Context, tx transaction, user id.ID, hashes [][]byt
 const (
 	deleteTOTP        = `delete from totp where "user" = $1`
 	deleteAllRecovery = `delete from recovery_codes where "user" = $1`
+	deleteAllPlaces   = `delete from totp_places where "user" = $1`
 )
 
-// dropFactor takes the second factor away, with its recovery codes.
+// dropFactor takes the second factor away, with its recovery codes and what is known of its places.
 func dropFactor(ctx context.Context, tx transaction, user id.ID) error {
-	if _, err := tx.Exec(ctx, deleteAllRecovery, int64(user)); err != nil {
-		return err
+	for _, q := range []string{deleteAllRecovery, deleteAllPlaces, deleteTOTP} {
+		if _, err := tx.Exec(ctx, q, int64(user)); err != nil {
+			return err
+		}
 	}
-	_, err := tx.Exec(ctx, deleteTOTP, int64(user))
-	return err
+	return nil
 }
 
 const upsertElevation = `

@@ -43,7 +43,7 @@ func (s *Service) putBan(c *rest.Call, in wire.BanUser) (rest.None, error) {
 
 // purgeSince is from where on what the banned user wrote goes: the younger way to say it wins. 0 is nothing.
 func purgeSince(in wire.BanUser) id.ID {
-	seconds := or(in.DeleteMessageSeconds, or(in.DeleteMessageDays, 0)*24*60*60)
+	seconds := or(in.DeleteMessageSeconds, or(in.DeleteMessageDays, or(in.DaysInQuery, 0))*24*60*60)
 	if seconds == 0 {
 		return 0
 	}

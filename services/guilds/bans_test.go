@@ -3,6 +3,7 @@ package guilds
 import (
 	"encoding/json"
 	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,10 +182,10 @@ func TestBan_SaysWhatIsToBePurged(t *testing.T) {
 	b := setup(t)
 	g := b.guild()
 	b.join(g.ID, alice, bob, mod)
-	f := func(user id.ID, body string, want time.Duration) {
+	f := func(user id.ID, body string, want time.Duration, query ...string) {
 		t.Helper()
 		before := time.Now()
-		b.want(204, owner, "PUT", path("/guilds/%s/bans/%s", g.ID, user), body)
+		b.want(204, owner, "PUT", path("/guilds/%s/bans/%s", g.ID, user)+strings.Join(query, ""), body)
 		after := time.Now()
 		all := b.entries(g.ID, b.version(g.ID))
 		var p wire.MemberRemovedPayload
@@ -201,4 +202,6 @@ func TestBan_SaysWhatIsToBePurged(t *testing.T) {
 	f(mod, `{"delete_message_seconds":0,"delete_message_days":7}`, 0)
 	f(stranger, `{"delete_message_seconds":604800}`, 7*24*time.Hour)
 	f(admin, "", 0)
+	f(robot, "", 24*time.Hour, "?delete_message_days=1")
+	b.want(50035, owner, "PUT", path("/guilds/%s/bans/%s?delete_message_days=8", g.ID, mod), "")
 }

@@ -259,10 +259,13 @@ func (s *Service) settled(ctx context.Context, tx transaction, channel id.ID, ve
 	if err != nil {
 		return 0, err
 	}
-	if len(found) == 0 || found[0].Version < version {
-		return 0, s.outbox.CatchUpDirect(ctx, tx, channel)
+	if len(found) > 0 && found[0].Version >= version {
+		return found[0].Last, nil
 	}
-	return found[0].Last, nil
+	if err := s.outbox.CatchUpDirect(ctx, tx, channel); err != nil {
+		return 0, err
+	}
+	return s.lastOf(ctx, channel)
 }
 
 // lastOf is a direct channel's latest message.

@@ -182,6 +182,24 @@ func TestDM_IsClosedForOneUntilSomebodyWrites(t *testing.T) {
 	}
 }
 
+// TestDM_IsClosedBehindWhatIsNotInTheLogYet: a change that somebody committed and did not bring to the log does not hide what was written.
+func TestDM_IsClosedBehindWhatIsNotInTheLogYet(t *testing.T) {
+	t.Parallel()
+	b, _ := directs(t)
+	dm := b.open(alice, bob).ID
+	b.say(alice, dm)
+	b.must(b.service.store.transact(t.Context(), func(tx transaction) (bool, error) {
+		d, version, err := lockDirect(t.Context(), tx, dm)
+		b.must(err)
+		b.must(updateDirect(t.Context(), tx, &d, version+1))
+		return true, b.outbox.Record(t.Context(), tx, directEntry(bob, version+1, wire.DirectChangedPayload{Direct: d}))
+	}))
+	b.want(200, bob, "DELETE", path("/channels/%s", dm), "")
+	if got := b.listed(bob); len(got) != 0 {
+		t.Errorf("bob lists %v", got)
+	}
+}
+
 func TestGroup_Life(t *testing.T) {
 	t.Parallel()
 	b, _ := directs(t)

@@ -74,7 +74,7 @@ func (s *Service) lookForGuests(ctx context.Context, before map[guest]bool, grac
 	}
 }
 
-// seeOff ends a guest's membership, unless somebody has made more of it meanwhile.
+// seeOff ends a guest's membership, unless somebody has made more of it meanwhile, or the guild is theirs by now.
 func (s *Service) seeOff(ctx context.Context, g guest) error {
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (s *Service) seeOff(ctx context.Context, g guest) error {
 	}
 	return s.changeAs(ctx, g.user, scope{guild: g.guild}, func(ctx context.Context, w *change) (event, error) {
 		still, err := isGuest(ctx, w.tx, g)
-		if err != nil || !still {
+		if err != nil || !still || w.guild.Owner(g.user) {
 			return event{}, err
 		}
 		guestsTotal.Inc()

@@ -92,6 +92,18 @@ func TestGuests_CannotBeSeenOffTwice(t *testing.T) {
 	}
 }
 
+// TestGuests_StayWhenTheGuildIsTheirs: a guild whose owner is no member could be managed by nobody.
+func TestGuests_StayWhenTheGuildIsTheirs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	g := b.guild()
+	i := get[wire.Invite](b, 200, owner, "POST", "/channels/"+b.channelOf(g.ID)+"/invites", `{"temporary":true}`)
+	b.want(200, bob, "POST", "/invites/"+i.Code, "")
+	b.want(200, owner, "PATCH", path("/guilds/%s", g.ID), fmt.Sprintf(`{"owner_id":"%s"}`, bob))
+	b.must(b.service.seeOff(t.Context(), guest{g.ID, bob}))
+	b.want(200, bob, "GET", path("/guilds/%s", g.ID), "")
+}
+
 func TestCounts_SayHowManyAreOnline(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -206,7 +206,7 @@ func (n *Node) buildAuth(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins}, auth.Deps{
+	service := auth.New(auth.Config{Registration: n.settings.registration(), GuessesPerAddr: n.settings.LimitLogins, AuditKeep: n.settings.AuditKeep}, auth.Deps{
 		Door: door, Outbox: sh.outbox, Pool: pool, IDs: postgres.NewIDs(pool), Minter: minter, Roster: sh.roster, Sealer: sealer,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: Auth}),
 		Limiter:  sh.limiter,

@@ -78,6 +78,7 @@ type Settings struct {
 
 	PublicURL      string        `help:"What clients are told to connect to, as http(s)://host[:port]. Default: what they used. Required where messaging runs without the gateway."`
 	Registration   string        `help:"Who may register, until an administrator chooses otherwise. Default: invite, but open to this machine on a loopback address." enum:",open,invite,closed" default:""`
+	AuditKeep      time.Duration `help:"How long the audit log of accounts and administration keeps a line: at least 2160h. Default: 8760h."`
 	BusRetain      time.Duration `default:"24h" help:"How far back the log reaches for RESUME, at most: 1m to 24h."`
 	BusRetainBytes int64         `default:"536870912" help:"How large the log may grow before it reaches back less far. What is not stored yet is kept in any case."`
 
@@ -137,6 +138,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.BusRetainBytes != 0 && s.BusRetainBytes < retainBytesMin {
 		errs = append(errs, fmt.Errorf("bus-retain-bytes %d: want at least %d", s.BusRetainBytes, retainBytesMin))
+	}
+	if s.AuditKeep != 0 && s.AuditKeep < auth.AuditKeepMin {
+		errs = append(errs, fmt.Errorf("audit-keep %v: want at least %v", s.AuditKeep, auth.AuditKeepMin))
 	}
 	errs = append(errs, s.validateFiles()...)
 	if s.Durability == string(redis.D3) && s.RedisURL == "" {

@@ -64,6 +64,7 @@ func TestSettings_NamesEveryMistake(t *testing.T) {
 	f(func(s *Settings) { s.Addr, s.AdminAddr, s.PublicURL = "x", "y", "z" }, `addr "x"`, `admin-addr "y"`, `public-url "z"`)
 	f(func(s *Settings) { s.Durability = "D3" }, "durability D3")
 	f(func(s *Settings) { s.WriterLease, s.ResumeWindow, s.DrainTime = -1, -1, -1 }, "writer-lease -1ns", "resume-window -1ns", "drain-time -1ns")
+	f(func(s *Settings) { s.AuditKeep = time.Hour }, "audit-keep 1h0m0s")
 	f(func(s *Settings) { s.WriterLease = 3 }, "writer-lease 3ns") // a quarter of it is no time at all
 	f(func(s *Settings) { s.BusRetain, s.BusRetainBytes = 48*time.Hour, 1 }, "bus-retain 48h0m0s", "bus-retain-bytes 1")
 	f(func(s *Settings) { s.UpstreamAuth = []string{"a:1"} }, "upstream-auth is set, but auth runs here")
