@@ -90,7 +90,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		err = fault.Unauthorized()
 	}
 	if err != nil {
-		s.forsake(r)
+		s.forsake(ctx, r)
 		return err
 	}
 	err = s.attach(ctx, sub, r, func(at arrival) (*session.Opening, error) {
@@ -113,7 +113,7 @@ func (s *Service) Identify(ctx context.Context, sub *session.Session, in session
 		}, nil
 	})
 	if err != nil {
-		s.forsake(r)
+		s.forsake(ctx, r)
 		return err
 	}
 	identifiesTotal.Inc()
@@ -194,7 +194,7 @@ func (s *Service) Resume(ctx context.Context, sub *session.Session, in wire.Resu
 	}
 	switch {
 	case err == nil && !stands:
-		s.forsake(r)
+		s.forsake(ctx, r)
 		return fault.Unauthorized()
 	case err == nil && r == nil, errors.Is(err, session.ErrInvalid):
 		resumeUnknown.Inc()
@@ -267,10 +267,11 @@ func (s *Service) locate(ctx context.Context, r *record, seq int64) (session.Pla
 	return place, nil
 }
 
-// forsake gives up a session that could not begin.
-func (s *Service) forsake(r *record) {
+// forsake gives up a session that could not begin, or go on: that one may still show from before.
+func (s *Service) forsake(ctx context.Context, r *record) {
 	s.desk.drop(r)
 	s.saver.put(&errand{record: r, end: true})
+	s.show(ctx, r)
 }
 
 // misplaced answers a client of which it cannot be said where it stands. That may be for want of what another gateway knows, which has

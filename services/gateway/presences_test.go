@@ -236,3 +236,22 @@ func TestPresence_IsToldAsItIsByThen(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// TestPresence_EndsWithASessionThatIsForsaken: its login ended while it was being resumed, and nobody else comes for it.
+func TestPresence_EndsWithASessionThatIsForsaken(t *testing.T) {
+	t.Parallel()
+	b := setup(t, atOnce)
+	b.found()
+	bobs, _ := b.appear(bob, "", nil)
+	a, _ := b.appear(alice, "", nil)
+	if p := bobs.presence(alice); p.Status != "online" {
+		t.Fatalf("alice is %s", p.Status)
+	}
+	b.service.desk.mu.Lock()
+	r := b.service.desk.records[a.session]
+	b.service.desk.mu.Unlock()
+	b.service.forsake(t.Context(), r)
+	if p := bobs.presence(alice); p.Status != "offline" {
+		t.Errorf("alice is %s", p.Status)
+	}
+}

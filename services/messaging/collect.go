@@ -3,6 +3,7 @@ package messaging
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -26,7 +27,7 @@ const (
 	// collectSlice is how many files are gone through at once, and deletesAtOnce of them side by side.
 	collectSlice  = 200
 	deletesAtOnce = 4
-	// markWait is how long the collector waits for the writer; it comes again anyway.
+	// markWait is how long the collector waits for the writer, and a purge for the index; they come again anyway.
 	markWait = 10 * time.Second
 	// lettersMax is among how many dead letters orphans are looked for. With more of them nothing is an orphan until somebody has come.
 	lettersMax = 10_000
@@ -126,7 +127,7 @@ func (c *collector) orphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.stored(ctx, last); err != nil {
+	if err := c.s.passed(ctx, groupName, last); err != nil {
 		return err
 	}
 	dead, err := c.dead(ctx)
@@ -144,20 +145,20 @@ func (c *collector) orphans(ctx context.Context) error {
 	return err
 }
 
-// stored waits until the writer has come to a place in the log.
-func (c *collector) stored(ctx context.Context, last bus.Position) error {
+// passed waits until a group has come to a place in the log.
+func (s *Service) passed(ctx context.Context, group string, at bus.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, markWait)
 	defer cancel()
-	tick := time.NewTicker(c.s.config.PruneEvery)
+	tick := time.NewTicker(s.config.PruneEvery)
 	defer tick.Stop()
 	for {
-		mark, err := c.s.store.checkpoint(ctx)
-		if err != nil || !mark.Less(last) {
+		mark, err := s.store.checkpointOf(ctx, group)
+		if err != nil || !mark.Less(at) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fault.Unavailable(errors.New("the writer is behind"), 0)
+			return fault.Unavailable(fmt.Errorf("group %s is behind", group), 0)
 		case <-tick.C:
 		}
 	}

@@ -48,6 +48,10 @@ type purge struct {
 func purgesOf(e bus.Entry) ([]purge, error) {
 	switch e.Type {
 	case wire.ChannelDeleted, wire.ServerDeleted:
+		place, ok := idOf(e.Pos)
+		if !ok {
+			return nil, &malformed{e.Pos, errors.New("no place")}
+		}
 		var p struct {
 			wire.ChannelDeletedPayload
 			wire.ServerDeletedPayload
@@ -58,7 +62,7 @@ func purgesOf(e bus.Entry) ([]purge, error) {
 		var out []purge
 		for _, channel := range append(p.Channels, p.ChannelID) {
 			if channel != 0 {
-				out = append(out, purge{guild: e.Guild, channel: channel})
+				out = append(out, purge{guild: e.Guild, channel: channel, until: place})
 			}
 		}
 		return out, nil
@@ -119,8 +123,12 @@ func (s *Service) purgeAll(ctx context.Context) error {
 	return err
 }
 
-// purgeChannel deletes the rows of a channel that is gone, and what was read in it.
+// purgeChannel deletes the rows of a channel that is gone, and what was read in it: when all of them are in the index, which is made behind
+// them.
 func (s *Service) purgeChannel(ctx context.Context, p purge) error {
+	if err := s.passed(ctx, searchGroup, bus.PositionOf(p.until)); err != nil {
+		return err
+	}
 	for {
 		n, err := s.store.deleteRows(ctx, p.channel, purgeRows)
 		if err != nil {

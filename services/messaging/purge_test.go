@@ -1,8 +1,10 @@
 package messaging
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -211,6 +213,32 @@ func TestPurge_ClearsDeletedChannels(t *testing.T) {
 				t.Errorf("deletes are in the log: %v", orders)
 			}
 		})
+	}
+}
+
+// TestPurge_WaitsForTheIndex: what is indexed when the rows have gone would stay for good.
+func TestPurge_WaitsForTheIndex(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.says(memberID, generalID, "x")
+	b.cold(bus.Entry{Type: wire.ChannelDeleted, Guild: guildID, Channel: generalID, Version: 2}, wire.ChannelDeletedPayload{ChannelID: generalID})
+	b.persisted(b.events(wire.MessageSent, wire.ChannelDeleted)...)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.svc.purgeAll(ctx); err == nil || b.rows("true") != 1 {
+		t.Errorf("%d rows, %v", b.rows("true"), err)
+	}
+	b.start()
+	last, err := b.log.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		mark, err := b.svc.store.checkpointOf(t.Context(), searchGroup)
+		return err == nil && !mark.Less(last) && b.left() == 0
+	})
+	if n := b.count("SELECT count(*) FROM message_search"); n != 0 || b.rows("true") != 0 {
+		t.Errorf("%d are left in the index, and %d rows", n, b.rows("true"))
 	}
 }
 

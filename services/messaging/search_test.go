@@ -89,7 +89,7 @@ func TestSearch_FindsByWordsAndFilters(t *testing.T) {
 	b := setup(t, Config{})
 	b.start()
 	file := func(kind string) wire.List[wire.Attachment] {
-		return wire.List[wire.Attachment]{{ID: 1, Filename: "f", ContentType: kind}}
+		return wire.List[wire.Attachment]{{ID: 1, Filename: "f", ContentType: kind, URL: "/attachments/1/1/f", ProxyURL: "/attachments/1/1/f"}}
 	}
 	fox := b.written(ownerID, wire.MessageBody{Content: "the quick brown fox"})
 	b.written(memberID, wire.MessageBody{Content: "a quick answer: https://example.com/Path?q=1"})
