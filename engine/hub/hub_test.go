@@ -162,6 +162,29 @@ func TestVisible_JudgesByGuildChannelIntentAndUser(t *testing.T) {
 	f("for all but somebody else", Event{Guild: 1, Except: 101}, true)
 }
 
+// TestVisible_HidesTheAuditLogFromWhoIsTimedOut up to the end of that, by the place of the event.
+func TestVisible_HidesTheAuditLogFromWhoIsTimedOut(t *testing.T) {
+	t.Parallel()
+	c := NewClass(1, []id.ID{1, 10}).Muted(100)
+	v := &View{User: 5, Intents: wire.IntentsAll, Guilds: map[id.ID]*Class{1: c}}
+	f := func(what string, channel id.ID, ms uint64, want bool) {
+		t.Helper()
+		e := &Event{Guild: 1, Channel: channel, Intents: wire.IntentGuildModeration, Point: Point{Pos: bus.Position{Ms: ms}}}
+		if got := Visible(e, v); got != want {
+			t.Errorf("%s: visible is %v", what, got)
+		}
+	}
+	f("the audit log before the end", 1, 99, false)
+	f("the audit log at the end", 1, 100, true)
+	f("a channel before the end", 10, 99, true)
+	if steps := Diff(v, v.With(1, NewClass(1, []id.ID{1, 10}))); len(steps) != 0 {
+		t.Errorf("a time-out is told as %v", steps)
+	}
+	if c.Key() == NewClass(1, []id.ID{1, 10}).Key() {
+		t.Error("who is timed out is of the class of who is not")
+	}
+}
+
 func TestEvent_HidesContent(t *testing.T) {
 	t.Parallel()
 	bare := func(user id.ID) []byte { return []byte("bare for " + user.String()) }
@@ -299,21 +322,30 @@ func TestView_SurvivesEncoding(t *testing.T) {
 	v := &View{User: 5, Guilds: map[id.ID]*Class{1: NewClass(1, channels), 7: NewClass(7, nil), 9: NewClass(9, []id.ID{1 << 62, 3})}}
 	for name, from := range map[string]*View{
 		"nothing": {User: 5}, "itself": v, "less": v.With(9, nil), "more": v.With(11, NewClass(11, channels)),
-		"others": (&View{User: 5}).With(1, NewClass(1, nil)).With(2, NewClass(2, channels)),
+		"others": (&View{User: 5}).With(1, NewClass(1, nil)).With(2, NewClass(2, channels)), "muted": v.With(1, v.Guilds[1].Muted(7)),
 	} {
-		b := v.AppendChanges(nil, from)
-		got, err := from.Changed(b)
-		if err != nil || got.User != 5 || !equal(got, v) {
-			t.Errorf("from %s: another view, or %v", name, err)
-		}
-		for i := range b {
-			if cut, err := from.Changed(b[:i]); err == nil && equal(cut, v) {
-				t.Errorf("from %s: %d of %d bytes are taken for the whole", name, i, len(b))
-			}
-		}
+		survives(t, name, from, v)
+		survives(t, name+", muted", from, v.With(9, v.Guilds[9].Muted(1<<50)))
 	}
 	if b := v.AppendChanges(nil, v); len(b) != 1 {
 		t.Errorf("no change takes %d bytes", len(b))
+	}
+	if b := v.AppendChanges(nil, nil); b[0] != viewFormat {
+		t.Errorf("a view without time-outs has format %d, which older gateways cannot read", b[0])
+	}
+}
+
+func survives(t *testing.T, name string, from, v *View) {
+	t.Helper()
+	b := v.AppendChanges(nil, from)
+	got, err := from.Changed(b)
+	if err != nil || got.User != 5 || !equal(got, v) {
+		t.Errorf("from %s: another view, or %v", name, err)
+	}
+	for i := range b {
+		if cut, err := from.Changed(b[:i]); err == nil && equal(cut, v) {
+			t.Errorf("from %s: %d of %d bytes are taken for the whole", name, i, len(b))
+		}
 	}
 }
 

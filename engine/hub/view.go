@@ -18,6 +18,8 @@ type Class struct {
 	Guild id.ID
 	seen  map[id.ID]struct{}
 	key   string
+	// muted is until when in the log nothing of the audit log is seen; 0 for who is not timed out.
+	muted wire.Time
 }
 
 // NewClass is the class of those who see these channels.
@@ -34,8 +36,21 @@ func NewClass(guild id.ID, channels []id.ID) *Class {
 	return c
 }
 
+// Muted is a class that sees the same, but of the audit log nothing that is written before until: a time-out ends without a word, so it is
+// the place of an event that says whether it is over, and the same on every gateway.
+func (c *Class) Muted(until wire.Time) *Class {
+	next := *c
+	next.muted = until
+	return &next
+}
+
 // Key is equal for classes of one guild that see the same.
-func (c *Class) Key() string { return c.key }
+func (c *Class) Key() string {
+	if c.muted == 0 {
+		return c.key
+	}
+	return string(binary.BigEndian.AppendUint64(append([]byte(c.key), 'm'), uint64(c.muted)))
+}
 
 // Sees says whether a channel is visible.
 func (c *Class) Sees(channel id.ID) bool {
@@ -67,8 +82,12 @@ func (v *View) With(guild id.ID, c *Class) *View {
 	return &next
 }
 
-// viewFormat is the first byte of an encoded view. What begins otherwise is not read.
-const viewFormat = 1
+// viewFormat is the first byte of an encoded view, and mutedFormat that of one in which somebody is timed out: there each guild has 8 bytes
+// more. What begins otherwise is not read.
+const (
+	viewFormat  = 1
+	mutedFormat = 2
+)
 
 // gone is the number of channels of a guild that is not seen any more.
 const gone = math.MaxUint32
@@ -80,14 +99,23 @@ func (v *View) AppendChanges(dst []byte, from *View) []byte {
 	if from != nil {
 		before = from.Guilds
 	}
-	dst = append(dst, viewFormat)
+	format := byte(viewFormat)
+	for _, c := range v.Guilds {
+		if c.muted != 0 {
+			format = mutedFormat
+		}
+	}
+	dst = append(dst, format)
 	for _, g := range slices.Sorted(maps.Keys(v.Guilds)) {
 		c := v.Guilds[g]
-		if was := before[g]; was != nil && was.key == c.key {
+		if was := before[g]; was != nil && was.key == c.key && was.muted == c.muted {
 			continue
 		}
 		dst = binary.BigEndian.AppendUint64(dst, uint64(g))
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(c.seen)))
+		if format == mutedFormat {
+			dst = binary.BigEndian.AppendUint64(dst, uint64(c.muted))
+		}
 		dst = append(dst, c.key...)
 	}
 	for _, g := range slices.Sorted(maps.Keys(before)) {
@@ -101,9 +129,10 @@ func (v *View) AppendChanges(dst []byte, from *View) []byte {
 
 // Changed is the view with what AppendChanges wrote.
 func (v *View) Changed(b []byte) (*View, error) {
-	if len(b) == 0 || b[0] != viewFormat {
+	if len(b) == 0 || b[0] != viewFormat && b[0] != mutedFormat {
 		return nil, errors.New("a view of another format")
 	}
+	isMuted := b[0] == mutedFormat
 	next := *v
 	next.Guilds = make(map[id.ID]*Class, len(v.Guilds))
 	maps.Copy(next.Guilds, v.Guilds)
@@ -117,6 +146,13 @@ func (v *View) Changed(b []byte) (*View, error) {
 			delete(next.Guilds, guild)
 			continue
 		}
+		var muted wire.Time
+		if isMuted {
+			if len(b) < 8 {
+				return nil, errCut
+			}
+			muted, b = wire.Time(binary.BigEndian.Uint64(b)), b[8:]
+		}
 		if uint64(len(b))/8 < uint64(count) {
 			return nil, errCut
 		}
@@ -125,7 +161,7 @@ func (v *View) Changed(b []byte) (*View, error) {
 			channels[i] = id.ID(binary.BigEndian.Uint64(b))
 			b = b[8:]
 		}
-		next.Guilds[guild] = NewClass(guild, channels)
+		next.Guilds[guild] = NewClass(guild, channels).Muted(muted)
 	}
 	return &next, nil
 }
@@ -144,7 +180,8 @@ func Visible(e *Event, v *View) bool {
 
 // shows is the part of Visible that is the same for a whole group.
 func shows(e *Event, c *Class, have wire.Intents) bool {
-	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel)) && (e.Beside == 0 || c.Sees(e.Beside))
+	return wants(e, have) && (e.Channel == 0 || c.Sees(e.Channel)) && (e.Beside == 0 || c.Sees(e.Beside)) &&
+		(e.Channel != c.Guild || uint64(c.muted) <= e.Point.Pos.Ms)
 }
 
 func wants(e *Event, have wire.Intents) bool { return e.Intents == 0 || e.Intents&have != 0 }
@@ -236,5 +273,5 @@ func (c *Class) toggled(channel id.ID, visible bool) *Class {
 	if visible {
 		channels = append(channels, channel)
 	}
-	return NewClass(c.Guild, channels)
+	return NewClass(c.Guild, channels).Muted(c.muted)
 }

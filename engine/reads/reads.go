@@ -33,6 +33,8 @@ var partialTotal = metrics.NewCounter(`xcord_reads_partial_total`)
 const (
 	// queryTimeout bounds a question. It is short, because sessions that begin wait for it, and can begin without the answer.
 	queryTimeout = 2 * time.Second
+	// forgetTimeout bounds what nobody waits for, a little above the statement_timeout: a row for each who has read a channel is deleted.
+	forgetTimeout = 6 * time.Second
 	// pruneEvery is how often the checkpoint is asked for while there is something above it.
 	pruneEvery = 250 * time.Millisecond
 	// factsMax bounds what is kept above the checkpoint: some 40 MB, or minutes of an outage of Postgres at a normal load.
@@ -240,6 +242,17 @@ func (r *Reads) Lasts(ctx context.Context, guilds []id.ID) (map[id.ID]id.ID, err
 	}
 	r.overlay.latest(heads, guilds)
 	return heads, err
+}
+
+// Forget deletes how far a channel was read, and where it ended, when it is gone and the writer is behind that. It answers 503 when Postgres does
+// not.
+func (r *Reads) Forget(ctx context.Context, channel id.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	if err := r.store.forget(ctx, channel); err != nil {
+		return fault.Unavailable(err, time.Second)
+	}
+	return nil
 }
 
 var errBehind = errors.New("the rows are too far behind the log")

@@ -201,6 +201,17 @@ func (s store) receipts(ctx context.Context, channel, message, after id.ID, limi
 	return found, mark, nil
 }
 
+const forgetChannel = `
+WITH head AS (DELETE FROM channel_heads WHERE channel_id = $1)
+DELETE FROM read_states WHERE channel_id = $1`
+
+func (s store) forget(ctx context.Context, channel id.ID) error {
+	if _, err := s.pool.Exec(ctx, forgetChannel, int64(channel)); err != nil {
+		return fmt.Errorf("forget what was read in a channel: %w", err)
+	}
+	return nil
+}
+
 const selectDirectHeads = `SELECT channel_id, message_id FROM channel_heads WHERE guild_id = 0`
 
 // Source reads the latest message of each direct channel, for the read model of the roster.

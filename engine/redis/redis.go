@@ -16,6 +16,9 @@ import (
 // Client is what Open makes. It has a name here so that those who only hand it on need not know whose it is.
 type Client = rueidis.Client
 
+// ErrClosed is the error of every call of a client after its Close.
+var ErrClosed = rueidis.ErrClosing
+
 // Config of a client. The zero value of everything but URL is the default.
 type Config struct {
 	// URL is redis://, rediss:// or unix://, with user and password. More nodes of a cluster: ?addr=host:port&addr=…

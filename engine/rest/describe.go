@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/valyala/fasthttp"
 
@@ -29,13 +30,13 @@ func overhear(r *route, res *fasthttp.Response) {
 }
 
 // Describe serves the description of all that was bound and forwarded so far, and of itself: at /openapi.json as OpenAPI 3.1, and at
-// ReferencePath as a page.
+// ReferencePath as a page. Both are written when they are first asked for.
 func (s *Server) Describe() {
-	var document, page []byte
+	var document, page func() []byte
 	reference := Table[*Server]{
-		GET("/openapi.json", func(*Server, *Call, None) (Raw, error) { return document, nil }, Public(), Answers[map[string]any]()),
+		GET("/openapi.json", func(*Server, *Call, None) (Raw, error) { return document(), nil }, Public(), Answers[map[string]any]()),
 		GET(ReferencePath, func(*Server, *Call, None) (File, error) {
-			return File{Type: "text/html; charset=utf-8", Policy: openapi.PagePolicy, Cache: "no-cache", Body: page}, nil
+			return File{Type: "text/html; charset=utf-8", Policy: openapi.PagePolicy, Cache: "no-cache", Body: page()}, nil
 		}, Public(), Root()),
 	}
 	Bind(s, reference, s)
@@ -44,7 +45,7 @@ func (s *Server) Describe() {
 		s.problems = append(s.problems, err)
 		return
 	}
-	document, page = d.JSON(), d.Page()
+	document, page = sync.OnceValue(d.JSON), sync.OnceValue(d.Page)
 }
 
 // Routes are those that were bound and forwarded.

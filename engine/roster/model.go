@@ -403,9 +403,8 @@ func (r *Roster) Gone(ctx context.Context, users []id.ID) ([]id.ID, error) {
 	return gone, nil
 }
 
-// Members reads up to limit members of a guild, by rising id, behind after. It reads the whole list: for guilds with
-// many thousands of members, page from the service that has the rows.
-func (r *Roster) Members(ctx context.Context, g *Guild, after id.ID, limit int) ([]wire.Member, error) {
+// Records reads the records of all members of a guild, in no order.
+func (r *Roster) Records(ctx context.Context, g *Guild) ([]*wire.MemberRecord, error) {
 	_, parts, err := r.log.Look(ctx, []bus.Op{{Command: "HVALS", Key: membersKey(g.ID)}})
 	if err != nil {
 		return nil, err
@@ -414,16 +413,23 @@ func (r *Roster) Members(ctx context.Context, g *Guild, after id.ID, limit int) 
 	if err != nil {
 		return nil, fmt.Errorf("members of guild %s: %w", g.ID, err)
 	}
-	records := make([]*wire.MemberRecord, 0, len(raw))
-	for _, v := range raw {
-		m, err := decodeMember(g, v)
-		if err != nil {
+	records := make([]*wire.MemberRecord, len(raw))
+	for i, v := range raw {
+		if records[i], err = decodeMember(g, v); err != nil {
 			return nil, err
 		}
-		if m.UserID > after {
-			records = append(records, m)
-		}
 	}
+	return records, nil
+}
+
+// Members reads up to limit members of a guild, by rising id, behind after. It reads the whole list: for guilds with
+// many thousands of members, page from the service that has the rows.
+func (r *Roster) Members(ctx context.Context, g *Guild, after id.ID, limit int) ([]wire.Member, error) {
+	records, err := r.Records(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	records = slices.DeleteFunc(records, func(m *wire.MemberRecord) bool { return m.UserID <= after })
 	slices.SortFunc(records, func(a, b *wire.MemberRecord) int {
 		if a.UserID < b.UserID {
 			return -1

@@ -96,6 +96,9 @@ func TestRules_CanFail(t *testing.T) {
 	offends("NoInit", "a.go:2", "engine/bus/a.go", "package bus\nfunc init() {}")
 	passes("NoInit", "engine/bus/a.go", "package bus\ntype t int\nfunc (t) init() {}")
 
+	offends("CheapHashesInTests", "a.go:3", "services/node/a.go", "package node\nimport \"Q/services/auth\"\nfunc f() { auth.CheapHashes() }")
+	passes("CheapHashesInTests", "services/e2e/a_test.go", "package e2e\nimport \"Q/services/auth\"\nfunc f() { auth.CheapHashes() }")
+
 	offends("SQLPlaces", "a.go:2", "services/auth/a.go", "package auth\nconst q = `\n select id\n from users`")
 	offends("SQLPlaces", "a.go:2", "services/auth/a.go", "package auth\nconst q = \"INSERT INTO users values (1)\"")
 	passes("SQLPlaces", "services/auth/store.go", "package auth\nconst q = `select id from users`", "services/auth/a.go",

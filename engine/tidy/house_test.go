@@ -18,6 +18,7 @@ var rules = map[string]rule{
 	"NoSleepsInTests":     sleepRule,
 	"EnvironmentOnlyConf": environmentRule,
 	"NoInit":              initRule,
+	"CheapHashesInTests":  cheapRule,
 	"SQLPlaces":           sqlRule,
 	"SizeLimits":          sizeRule,
 	"TODOsHaveNumbers":    todoRule,

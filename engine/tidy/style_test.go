@@ -91,6 +91,23 @@ func environmentRule(t *tree) []string {
 	return bad
 }
 
+// cheapRule keeps what makes passwords easy to guess away from everything that serves.
+func cheapRule(t *tree) []string {
+	var bad []string
+	for _, f := range t.files {
+		if f.test {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if f.calls(n, module+"/services/auth", "CheapHashes") {
+				bad = append(bad, t.at(n)+": auth.CheapHashes is for tests alone")
+			}
+			return true
+		})
+	}
+	return bad
+}
+
 func initRule(t *tree) []string {
 	var bad []string
 	for _, f := range t.files {

@@ -86,7 +86,7 @@ var Events = map[EventType]Event{
 	ReactionAdded:    {Dispatches: []string{"MESSAGE_REACTION_ADD"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
 	ReactionRemoved:  {Dispatches: []string{"MESSAGE_REACTION_REMOVE"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
 	ReactionsCleared: {Dispatches: []string{"MESSAGE_REACTION_REMOVE_ALL", "MESSAGE_REACTION_REMOVE_EMOJI"}, Intent: IntentGuildMessageReactions, DirectIntent: IntentDirectMessageReactions, Durable: true},
-	PinsUpdated:      {Dispatches: []string{"CHANNEL_PINS_UPDATE", "MESSAGE_UPDATE"}, Intent: IntentGuilds, DirectIntent: IntentDirectMessages, Durable: true},
+	PinsUpdated:      {Dispatches: []string{"CHANNEL_PINS_UPDATE", "MESSAGE_UPDATE", auditCreated}, Intent: IntentGuilds, DirectIntent: IntentDirectMessages, Durable: true},
 	MessagesRead:     {Dispatches: []string{"MESSAGE_ACK", "MESSAGE_READ"}, Durable: true},
 	SettingsUpdated:  {Dispatches: []string{"USER_GUILD_SETTINGS_UPDATE"}, Durable: true},
 	EpochBegan:       {Durable: true},

@@ -72,7 +72,7 @@ func (b bundle) verifier() *token.Verifier {
 // setup hashes passwords cheaply: under the race detector an honest hash takes a third of a second.
 func setup(t *testing.T, config Config) bundle {
 	t.Helper()
-	return setupAt(t, config, 64)
+	return setupAt(t, config, cheapMemoryKiB)
 }
 
 // setupAt is setup with as much memory for a hash as is said.

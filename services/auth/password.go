@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -31,14 +33,25 @@ const hashWaitersMax = 256
 // errHash means that a stored hash is not one that this package wrote.
 var errHash = errors.New("stored password hash is malformed")
 
+// hashMemoryKiB is argonMemoryKiB, but after CheapHashes.
+var hashMemoryKiB atomic.Uint32
+
+// CheapHashes makes the hashes of every Service that New makes from now on worthless and cheap, for the tests of whole nodes, which need
+// hundreds of accounts: under the race detector an honest hash takes a tenth of a second. Nothing but a test calls it (engine/tidy).
+func CheapHashes() { hashMemoryKiB.Store(cheapMemoryKiB) }
+
+// cheapMemoryKiB is for tests that are not about hashes.
+const cheapMemoryKiB = 64
+
 // hasher computes argon2id, few at a time: every computation takes argonMemoryKiB and a core. Any goroutine may call it.
 type hasher struct {
 	slots     *limit.Slots
-	memoryKiB uint32 // argonMemoryKiB, but for tests that are about something else
+	memoryKiB uint32
 }
 
 func newHasher(slots int, wait time.Duration) *hasher {
-	return &hasher{slots: limit.NewSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: argonMemoryKiB}
+	memory := cmp.Or(hashMemoryKiB.Load(), argonMemoryKiB)
+	return &hasher{slots: limit.NewSlots(slots, wait, hashWaitersMax, hashRefused), memoryKiB: memory}
 }
 
 // dummy is verified when there is no such user, so that the answer takes as long. It needs a well-formed salt and key, not a secret

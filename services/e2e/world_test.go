@@ -23,10 +23,11 @@ import (
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
+	"github.com/xcord/xcord/services/auth"
 	"github.com/xcord/xcord/services/node"
 )
 
-// TestMain also looks for goroutines that outlive the nodes. fasthttp's are let be: they sleep up to 10 s before they notice
+// TestMain makes passwords cheap, but for those of the binary's own processes: services/auth proves what they cost. It also looks for goroutines that outlive the nodes. fasthttp's are let be: they sleep up to 10 s before they notice
 // that their server has stopped.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "xcord-binary-")
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binaryDir = dir
+	auth.CheapHashes()
 	code := harness.Main(m, goleak.IgnoreTopFunction("time.Sleep"))
 	_ = os.RemoveAll(dir) // what stays is in the way of nobody
 	os.Exit(code)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/id"
@@ -72,4 +73,45 @@ func TestGateway_TellsTheAuditLogToWhoMaySeeIt(t *testing.T) {
 	}
 	o.note(3)
 	role(perm.ViewAuditLog) // which is the next that alice is told
+}
+
+// TestGateway_TellsNoAuditLogToWhoIsTimedOut, on an open socket and on one that is resumed; what is written when that is over is told again,
+// without a word in between.
+func TestGateway_TellsNoAuditLogToWhoIsTimedOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.found()
+	b.cold(wire.RoleUpdated, bus.Entry{Guild: guild}, wire.RoleChangedPayload{
+		Role: wire.Role{ID: moderator, Name: "moderator", Position: 1, Permissions: perm.ViewAuditLog}})
+	timeOut := func(until time.Time) {
+		t.Helper()
+		b.cold(wire.MemberUpdated, bus.Entry{Guild: guild, User: alice}, wire.MemberChangedPayload{
+			Member: wire.MemberRecord{UserID: alice, MemberFields: wire.MemberFields{
+				JoinedAt: 1, Roles: wire.List[id.ID]{moderator}, CommunicationDisabledUntil: wire.At(until),
+			}}, User: person(alice),
+		})
+	}
+	timeOut(time.Now().Add(-time.Hour))
+	a, _ := b.identify(alice, wire.IntentGuilds|wire.IntentGuildModeration)
+	b.ban(901, 1)
+	a.dispatch("GUILD_BAN_ADD")
+	a.note(1)
+	was := a.seq
+	timeOut(time.Now().Add(time.Hour))
+	a.dispatch("GUILD_MEMBER_UPDATE")
+	b.ban(902, 2)
+	a.dispatch("GUILD_BAN_ADD")
+	b.flush()
+	b.cut(a)
+	a = b.resume(alice, a, was)
+	a.dispatch("GUILD_MEMBER_UPDATE")
+	a.dispatch("GUILD_BAN_ADD")
+	a.dispatch("RESUMED")
+	b.ban(903, 3)
+	a.dispatch("GUILD_BAN_ADD")
+	timeOut(time.Now().Add(-time.Hour))
+	a.dispatch("GUILD_MEMBER_UPDATE")
+	b.ban(904, 4)
+	a.dispatch("GUILD_BAN_ADD")
+	a.note(4)
 }

@@ -50,7 +50,7 @@ func (c *copied) classOf(user id.ID) *hub.Class {
 	if class := c.byRoles[key]; class != nil {
 		return class
 	}
-	class := hub.NewClass(c.guild.ID, visible(c.guild, m))
+	class := hub.NewClass(c.guild.ID, visible(c.guild, m)).Muted(muted(c.guild, m))
 	if same := c.classes[class.Key()]; same != nil {
 		class = same
 	} else {
@@ -60,14 +60,15 @@ func (c *copied) classOf(user id.ID) *hub.Class {
 	return class
 }
 
-// rolesKey is equal for members who certainly see the same: the same roles, and no channel says anything of them alone.
+// rolesKey is equal for members who certainly see the same: the same roles and time-out, and no channel says anything of them alone.
 func (c *copied) rolesKey(m *wire.MemberRecord) string {
 	if c.named == nil {
 		c.named = named(c.guild)
 	}
 	roles := slices.Clone(m.Roles)
 	slices.Sort(roles)
-	key := make([]byte, 0, 8*len(roles)+8)
+	key := make([]byte, 0, 8*len(roles)+16)
+	key = binary.BigEndian.AppendUint64(key, uint64(m.CommunicationDisabledUntil))
 	for _, r := range roles {
 		key = binary.BigEndian.AppendUint64(key, uint64(r))
 	}
@@ -89,7 +90,7 @@ func named(g *roster.Guild) map[id.ID]struct{} {
 	return users
 }
 
-// visible is what roles and overwrites let a member see; a time-out, which ends without a word, changes nothing of it.
+// visible is what roles and overwrites let a member see. A time-out takes away nothing of that but the audit log: see muted.
 func visible(g *roster.Guild, m *wire.MemberRecord) []id.ID {
 	base := g.Granted(m)
 	seen := make([]id.ID, 0, len(g.Channels)+1)
@@ -102,4 +103,12 @@ func visible(g *roster.Guild, m *wire.MemberRecord) []id.ID {
 		}
 	}
 	return seen
+}
+
+// muted is until when a time-out keeps the audit log from a member who would see it, also if that is over; 0 for never.
+func muted(g *roster.Guild, m *wire.MemberRecord) wire.Time {
+	if base := g.Granted(m); !base.Has(perm.ViewAuditLog) || base.Has(perm.Administrator) {
+		return 0
+	}
+	return m.CommunicationDisabledUntil
 }

@@ -49,6 +49,8 @@ func samples() []sample {
 	to := func(kind wire.EventType) bus.Entry {
 		return bus.Entry{Type: kind, Channel: crowd, To: together.Recipients}
 	}
+	reaction := wire.ReactionPayload{MessageID: 7, Emoji: "🦊", UserID: bob, AuthorID: bob}
+	pin := wire.PinsUpdatedPayload{MessageUpdatedPayload: wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, Pinned: true}
 	in := func(kind wire.EventType, c id.ID) bus.Entry { return bus.Entry{Type: kind, Guild: guild, Channel: c} }
 	return []sample{
 		{bus.Entry{Type: wire.UserUpdated, User: bob}, wire.UserChangedPayload{User: person(bob)}, []string{"GUILD_MEMBER_UPDATE"}},
@@ -77,6 +79,12 @@ func samples() []sample {
 		{in(wire.MessageUpdated, general), wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_UPDATE"}},
 		{in(wire.MessageDeleted, general), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{7}}, []string{"MESSAGE_DELETE"}},
 		{in(wire.MessageDeleted, general), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{8, 9}}, []string{"MESSAGE_DELETE_BULK"}},
+		{in(wire.ReactionAdded, general), reaction, []string{"MESSAGE_REACTION_ADD"}},
+		{in(wire.ReactionRemoved, general), reaction, []string{"MESSAGE_REACTION_REMOVE"}},
+		{in(wire.ReactionsCleared, general), wire.ReactionPayload{MessageID: 7, Emoji: "🦊"}, []string{"MESSAGE_REACTION_REMOVE_EMOJI"}},
+		{in(wire.ReactionsCleared, general), wire.ReactionPayload{MessageID: 7}, []string{"MESSAGE_REACTION_REMOVE_ALL"}},
+		{in(wire.PinsUpdated, general), pin, []string{"CHANNEL_PINS_UPDATE", "MESSAGE_UPDATE"}},
+		{bus.Entry{Type: wire.MessagesRead}, wire.MessageReadPayload{Acks: wire.List[wire.Ack]{{UserID: bob, ChannelID: general, MessageID: 7, GuildID: guild}}}, []string{"MESSAGE_READ"}},
 		{in(wire.TypingStarted, general), wire.TypingSignal{TypingStart: wire.TypingStart{GuildID: guild, ChannelID: general, UserID: bob}}, []string{"TYPING_START"}},
 
 		{to(wire.DirectChanged), wire.DirectChangedPayload{Direct: together, Came: together.Recipients}, []string{"CHANNEL_CREATE"}},
@@ -84,6 +92,9 @@ func samples() []sample {
 		{to(wire.MessageSent), wire.MessageSentPayload{Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_CREATE"}},
 		{to(wire.MessageUpdated), wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_UPDATE"}},
 		{to(wire.MessageDeleted), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{7}}, []string{"MESSAGE_DELETE"}},
+		{to(wire.ReactionAdded), reaction, []string{"MESSAGE_REACTION_ADD"}},
+		{to(wire.ReactionRemoved), reaction, []string{"MESSAGE_REACTION_REMOVE"}},
+		{to(wire.PinsUpdated), pin, []string{"CHANNEL_PINS_UPDATE", "MESSAGE_UPDATE"}},
 		{to(wire.TypingStarted), wire.TypingSignal{TypingStart: wire.TypingStart{ChannelID: crowd, UserID: bob}, To: together.Recipients}, []string{"TYPING_START"}},
 	}
 }
@@ -157,13 +168,9 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 			b.service.core.send(expandTyping(s.body.(wire.TypingSignal))...)
 		case s.entry.Type == wire.DirectChanged:
 			b.direct(s.body.(wire.DirectChangedPayload))
-		case wire.Events[s.entry.Type].Durable && strings.HasPrefix(string(s.entry.Type), "MESSAGE_"):
+		case isHot(s.entry.Type):
 			s.entry.Body = encode(s.body)
-			got, err := b.log.Publish(t.Context(), bus.Post{Entry: s.entry})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.reach(got.Pos)
+			b.publish(s.entry)
 		default:
 			b.cold(s.entry.Type, s.entry, s.body)
 		}
@@ -178,10 +185,10 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			switch kind {
 			case wire.UserDeleted: // guilds tell of it
-			case wire.MessagesRead, wire.SettingsUpdated: // for one user alone
+			case wire.SettingsUpdated: // for one user alone
 			default:
 				if len(e.Dispatches) > 0 && len(sampled[kind]) == 0 {
-					t.Skip("there is no sample of it: add one")
+					t.Error("there is no sample of it: add one")
 				}
 			}
 		})
@@ -211,6 +218,16 @@ func TestIntents_EachGetsWhatItsTableSays(t *testing.T) {
 			}
 		}
 	}
+}
+
+// isHot says whether entries of a type are published, and not settled behind a row.
+func isHot(kind wire.EventType) bool {
+	switch kind {
+	case wire.MessageSent, wire.MessageUpdated, wire.MessageDeleted, wire.ReactionAdded, wire.ReactionRemoved, wire.ReactionsCleared, wire.PinsUpdated,
+		wire.MessagesRead:
+		return true
+	}
+	return false
 }
 
 // dispatchAny reads on until a dispatch comes.

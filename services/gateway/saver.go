@@ -12,6 +12,7 @@ import (
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/hub"
+	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/resume"
 	"github.com/xcord/xcord/engine/session"
 )
@@ -117,16 +118,16 @@ func (v *saver) known() bus.Position {
 }
 
 // note writes up to where all changes are known, when that is news or the last note gets old.
-func (v *saver) note(ctx context.Context) bool {
+func (v *saver) note(ctx context.Context) error {
 	p, now := v.known(), time.Now()
 	if p == v.noted && now.Sub(v.notedAt) < v.store.Window()/4 {
-		return true
+		return nil
 	}
 	if err := v.store.Note(ctx, p.String()); err != nil {
-		return false // as the checkpoints will, which are told of
+		return err // as the checkpoints will fail, which are told of
 	}
 	v.noted, v.notedAt = p, now
-	return true
+	return nil
 }
 
 // forgive forgets what is owed for a session that nobody can go on with.
@@ -209,7 +210,7 @@ func (v *saver) run(ctx context.Context) error {
 		case <-v.urgent:
 		case <-pause.C:
 		}
-		if !v.flush(ctx) {
+		if v.flush(ctx) != nil {
 			signal(v.wake)
 		}
 	}
@@ -221,7 +222,14 @@ const lastTimeout = 5 * time.Second
 func (v *saver) last(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
 	defer cancel()
-	for !v.flush(ctx) {
+	for {
+		err := v.flush(ctx)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, redis.ErrClosed) { // nothing gets through it ever again
+			cancel()
+		}
 		select {
 		case <-time.After(50*time.Millisecond + rand.N(50*time.Millisecond)):
 		case <-ctx.Done():
@@ -237,8 +245,8 @@ func (v *saver) left() int {
 	return len(v.waiting)
 }
 
-// flush writes what waits, until something fails.
-func (v *saver) flush(ctx context.Context) bool {
+// flush writes what waits, until something fails, which it returns.
+func (v *saver) flush(ctx context.Context) error {
 	for {
 		batch, writes := v.next()
 		if len(batch) == 0 {
@@ -247,12 +255,14 @@ func (v *saver) flush(ctx context.Context) bool {
 		start := time.Now()
 		errs := v.store.Apply(ctx, writes)
 		flushTime.UpdateDuration(start)
-		ok := true
+		var failed error
 		for i, e := range batch {
-			ok = v.finish(e, errs[i]) && ok
+			if !v.finish(e, errs[i]) {
+				failed = errs[i]
+			}
 		}
-		if !ok {
-			return false
+		if failed != nil {
+			return failed
 		}
 	}
 }

@@ -56,6 +56,9 @@ type acker struct {
 	since   time.Time // from when the oldest of them is
 	written time.Time // from when the oldest is of those that are being written; zero when none are
 	known   *lru.Cache[reader, id.ID]
+	// reset has who marked something as unread, which known says nothing of yet: where that stands in the log, zero until it does. No ack
+	// that follows it changes nothing.
+	reset map[reader]bus.Position
 }
 
 // reader is a user in a channel.
@@ -68,7 +71,9 @@ func newAcker(log *bus.Log) *acker {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	return &acker{log: log, now: time.Now, wake: make(chan struct{}, 1), waiting: map[reader]wire.Ack{}, known: known}
+	return &acker{
+		log: log, now: time.Now, wake: make(chan struct{}, 1), waiting: map[reader]wire.Ack{}, known: known, reset: map[reader]bus.Position{},
+	}
 }
 
 // put takes acks, all or none. It answers 503 when what it has taken before does not get into the log.
@@ -95,7 +100,8 @@ func (a *acker) put(acks ...wire.Ack) error {
 
 func (a *acker) take(ack wire.Ack) {
 	before, waits := a.waiting[readerOf(ack)]
-	if !waits && !ack.Manual {
+	_, isReset := a.reset[readerOf(ack)]
+	if !waits && !isReset && !ack.Manual {
 		if far, ok := a.known.Get(readerOf(ack)); ok && far >= ack.MessageID {
 			acksIdle.Inc()
 			return
@@ -110,6 +116,9 @@ func (a *acker) take(ack wire.Ack) {
 		}
 	}
 	a.waiting[readerOf(ack)] = after(before, ack)
+	if ack.Manual {
+		a.reset[readerOf(ack)] = bus.Position{}
+	}
 }
 
 // after is an ack behind another one, which may be none.
@@ -126,6 +135,7 @@ func (a *acker) apply(entries []bus.Entry) {
 		if e.Type == wire.UserDeleted {
 			a.mu.Lock()
 			maps.DeleteFunc(a.waiting, func(r reader, _ wire.Ack) bool { return r.user == e.User })
+			maps.DeleteFunc(a.reset, func(r reader, _ bus.Position) bool { return r.user == e.User })
 			a.mu.Unlock()
 		}
 		if e.Type != wire.MessagesRead {
@@ -142,6 +152,12 @@ func (a *acker) apply(entries []bus.Entry) {
 			}
 		}
 		a.mu.Unlock()
+	}
+	if len(entries) > 0 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		last := entries[len(entries)-1].Pos
+		maps.DeleteFunc(a.reset, func(_ reader, at bus.Position) bool { return !at.IsZero() && !last.Less(at) })
 	}
 }
 
@@ -214,10 +230,19 @@ func (a *acker) publish(ctx context.Context, acks []wire.Ack) error {
 		return err
 	}
 	// Who cannot post because memory runs short needs no acks either.
-	if _, err = a.log.Publish(ctx, bus.Post{Entry: bus.Entry{Type: wire.MessagesRead, Body: body}, Big: true}); err == nil {
-		ackEntries.Inc()
+	receipt, err := a.log.Publish(ctx, bus.Post{Entry: bus.Entry{Type: wire.MessagesRead, Body: body}, Big: true})
+	if err != nil {
+		return err
 	}
-	return err
+	ackEntries.Inc()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ack := range acks {
+		if r := readerOf(ack); ack.Manual && !a.waiting[r].Manual { // else another one follows
+			a.reset[r] = receipt.Pos
+		}
+	}
+	return nil
 }
 
 // settle ends a flush, and puts back what could not be written.

@@ -56,6 +56,11 @@ func (b *brought) ids() []id.ID {
 	return ids
 }
 
+// isIn says whether a message is the one that they were brought for.
+func (b *brought) isIn(message []byte) bool {
+	return len(b.attachments) > 0 && slices.Contains(filesIn(string(message)), int64(b.attachments[0].ID))
+}
+
 // needs is what their sender must be allowed besides.
 func (b *brought) needs() perm.Bits {
 	if len(b.attachments) == 0 {

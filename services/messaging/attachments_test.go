@@ -368,6 +368,36 @@ func TestAttachments_OfARepeatAreGivenUp(t *testing.T) {
 	}
 }
 
+// TestAttachments_StayWhenTheirOwnPublishWasARepeat: the reply to a publish was lost, the log asked again, and was told that it is there already.
+func TestAttachments_StayWhenTheirOwnPublishWasARepeat(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	ctx := t.Context()
+	grant, err := b.roster.Can(ctx, memberID, generalID, perm.SendMessages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := wire.CreateMessage{Nonce: `"n"`, EnforceNonce: true}
+	publish := func(attachment id.ID) *brought {
+		t.Helper()
+		files := &brought{attachments: []wire.Attachment{{ID: attachment, Filename: "a"}}}
+		body := wire.MessageBody{ChannelID: generalID, Attachments: files.attachments}
+		if _, err := b.svc.publishCreate(ctx, grant, wire.User{ID: memberID}, body, in, files); err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	f := func(what string, attachment id.ID, want bool) {
+		t.Helper()
+		if got := publish(attachment).used; got != want {
+			t.Errorf("%s: the files are used: %v", what, got)
+		}
+	}
+	f("at first", 1, true)
+	f("the same again", 1, true)
+	f("others under the same nonce", 2, false)
+}
+
 func TestAttachments_AreAnsweredOnlyByAGoodAddress(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

@@ -217,33 +217,29 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	}
 	if receipt.Repeat {
 		postsRepeated.Inc()
-		return s.repeated(ctx, grant.Channel.ID, receipt.Pos, authorJSON, in.Nonce)
+		if raw, err = s.repeated(ctx, grant.Channel.ID, receipt.Pos); err != nil {
+			return nil, err
+		}
+		b.used = b.isIn(raw) // it was the log that repeated it, after a reply that was lost
+		return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, withNonce(raw, in.Nonce)), nil
 	}
 	b.used = true
 	postsCreated.Inc()
 	return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, raw), nil
 }
 
-// repeated answers a create whose nonce had been used: with the message as it was accepted then.
-func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position, author []byte, nonce wire.Nonce) (rest.Raw, error) {
-	message := bus.MessageID(at)
+// repeated is what was accepted under a nonce that had been used.
+func (s *Service) repeated(ctx context.Context, channel id.ID, at bus.Position) ([]byte, error) {
 	e, ok, err := s.log.Read(ctx, at)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
-		body, err := bodyOf(at, e.Body)
-		if err != nil {
-			return nil, err
-		}
-		return wire.AppendMessage(nil, message, author, withNonce(body, nonce)), nil
+		return bodyOf(at, e.Body)
 	}
 	// The log has been trimmed within minutes, so it is committed.
-	m, err := s.find(ctx, channel, message)
-	if err != nil {
-		return nil, err
-	}
-	return wire.AppendMessage(nil, message, author, withNonce(m.body, nonce)), nil
+	m, err := s.find(ctx, channel, bus.MessageID(at))
+	return m.body, err
 }
 
 func entryOf(t wire.EventType, grant roster.Grant, actor id.ID, payload []byte) bus.Entry {

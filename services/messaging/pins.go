@@ -119,17 +119,17 @@ func (s *Service) tryPin(c *rest.Call, pinned bool) (changes bool, err error) {
 	return changes, nil
 }
 
-// pinNotes are for the audit log of the guild, if the channel is in one.
+// pinNotes are for the audit log, which is written by who owns it, from the entry; a direct channel has none.
 func pinNotes(c *rest.Call, grant roster.Grant, m found, pinned bool) []wire.AuditNote {
-	if grant.Guild.ID == 0 {
+	if grant.Direct != nil {
 		return nil
 	}
-	note := wire.AuditNote{Action: wire.AuditMessagePin, Actor: c.User(), Target: m.author, Reason: c.Reason(),
-		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "message_id": m.id.String()}}
-	if !pinned {
-		note.Action = wire.AuditMessageUnpin
+	action := wire.AuditMessageUnpin
+	if pinned {
+		action = wire.AuditMessagePin
 	}
-	return []wire.AuditNote{note}
+	return []wire.AuditNote{{Action: action, Actor: c.User(), Target: m.author, Reason: c.Reason(),
+		Options: map[string]string{"channel_id": grant.Channel.ID.String(), "message_id": m.id.String()}}}
 }
 
 // canPin asks for either of the two permissions that let somebody pin: the older one is what it was split from.

@@ -138,10 +138,10 @@ func TestPins_AreToldAndAnnounced(t *testing.T) {
 		if p.MessageID != want.message || p.Pinned != want.pinned || p.LastPin != want.last {
 			t.Errorf("entry %d: %+v, want %+v", i, p, want)
 		}
-		note := wire.AuditNote{ID: 9, Action: wire.AuditMessagePin, Actor: ownerID, Target: memberID,
+		note := wire.AuditNote{ID: 9, Action: wire.AuditMessageUnpin, Actor: ownerID, Target: memberID,
 			Options: map[string]string{"channel_id": generalID.String(), "message_id": want.message.String()}}
-		if !want.pinned {
-			note.Action = wire.AuditMessageUnpin
+		if want.pinned {
+			note.Action = wire.AuditMessagePin
 		}
 		notes, err := wire.AuditOf(entries[i].Body, 9)
 		if diff := cmp.Diff([]wire.AuditNote{note}, notes); diff != "" || err != nil {
@@ -346,6 +346,9 @@ func TestPins_AndReactionsAreInDirectChannelsToo(t *testing.T) {
 	for _, e := range b.events(wire.ReactionAdded, wire.PinsUpdated) {
 		if !slices.Equal(e.To, []id.ID{ownerID, memberID}) || e.Guild != 0 {
 			t.Errorf("%s is for %v", e.Type, e.To)
+		}
+		if notes, err := wire.AuditOf(e.Body, 9); len(notes) != 0 || err != nil {
+			t.Errorf("%s tells an audit log %v, %v", e.Type, notes, err)
 		}
 	}
 	if e := b.last(dmID); e.Type != wire.MessageSent || e.Actor != memberID {

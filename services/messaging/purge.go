@@ -119,7 +119,7 @@ func (s *Service) purgeAll(ctx context.Context) error {
 	return err
 }
 
-// purgeChannel deletes the rows of a channel that is gone.
+// purgeChannel deletes the rows of a channel that is gone, and what was read in it.
 func (s *Service) purgeChannel(ctx context.Context, p purge) error {
 	for {
 		n, err := s.store.deleteRows(ctx, p.channel, purgeRows)
@@ -128,7 +128,7 @@ func (s *Service) purgeChannel(ctx context.Context, p purge) error {
 		}
 		purgedRows.Add(int(n))
 		if n < purgeRows {
-			return nil
+			return s.reads.Forget(ctx, p.channel)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func (s *Service) purgeMessages(ctx context.Context, p purge, channel id.ID, mes
 		}
 		_, err = s.log.Publish(ctx, bus.Post{
 			Entry:   bus.Entry{Type: wire.MessageDeleted, Actor: p.actor, Guild: p.guild, Channel: channel, Body: payload},
-			Changes: ids, Deletes: ids,
+			Changes: ids, Deletes: ids, Forgets: setsOf(channel, ids),
 		})
 		if err == nil {
 			purgedMessages.Add(len(ids))

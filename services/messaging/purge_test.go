@@ -60,6 +60,8 @@ func TestPurge_DeletesWhatTheBannedWrote(t *testing.T) {
 		}
 	}
 	hidden := b.says(memberID, hiddenID, "where few see it")
+	b.done(ownerID, "PUT", pinPath(want[3]))
+	b.react(ownerID, want[3], fox)
 	gone := want[7]
 	if a := b.do(ownerID, "DELETE", path(generalID, gone), nil); a.status != 204 {
 		t.Fatalf("%d %s", a.status, a.body)
@@ -75,8 +77,12 @@ func TestPurge_DeletesWhatTheBannedWrote(t *testing.T) {
 	if n := b.rows("author_id = $1", int64(memberID)); n != 2 {
 		t.Errorf("%d messages of the banned are left", n)
 	}
-	if n := b.rows("author_id = $1", int64(ownerID)); n != 6 {
+	if n := b.rows("author_id = $1", int64(ownerID)); n != 7 { // with that something was pinned
 		t.Errorf("%d messages of others are left", n)
+	}
+	sets := b.client.B().Exists().Key(pinSet(generalID), reactionSet(want[3])).Build()
+	if n, err := b.client.Do(t.Context(), sets).AsInt64(); n != 0 || err != nil {
+		t.Errorf("%d sets still have what was deleted, %v", n, err)
 	}
 	if n := b.rows("id = ANY ($1)", []int64{int64(old), int64(others), int64(later)}); n != 3 {
 		t.Errorf("%d of those that should stay have stayed", n)
@@ -173,10 +179,16 @@ func TestPurge_ClearsDeletedChannels(t *testing.T) {
 			for i := range 5 {
 				b.says(memberID, generalID, fmt.Sprint(i))
 			}
+			named := b.post(wire.CreateMessage{Content: "<@" + ownerID.String() + ">"}).ID
+			b.react(ownerID, named, fox)
+			b.unreact(ownerID, named, fox)
+			b.done(ownerID, "PUT", pinPath(named))
+			b.ack(ownerID, generalID, named, nil)
 			b.says(memberID, hiddenID, "stays, as it was not named")
 			if err := b.svc.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			b.logged()
 			b.stored()
 			end(b)
 			b.stored()
@@ -186,6 +198,14 @@ func TestPurge_ClearsDeletedChannels(t *testing.T) {
 			}
 			if n := b.rows("channel_id = $1", int64(hiddenID)); n != 1 {
 				t.Errorf("%d rows of the other channel are left", n)
+			}
+			for table, of := range map[string]id.ID{
+				"message_reactions WHERE message_id": named, "mentions WHERE message_id": named, "message_pins WHERE channel_id": generalID,
+				"read_states WHERE channel_id": generalID, "channel_heads WHERE channel_id": generalID,
+			} {
+				if n := b.count("SELECT count(*) FROM "+table+" = $1", int64(of)); n != 0 {
+					t.Errorf("%d are left of %s %s", n, table, of)
+				}
 			}
 			if orders := b.orders(); orders != nil {
 				t.Errorf("deletes are in the log: %v", orders)

@@ -2,12 +2,13 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
@@ -134,9 +135,6 @@ func (s *Service) seeing(ctx context.Context, grant roster.Grant, receipts []wir
 	if len(users) == 0 {
 		return nil, nil
 	}
-	if grant.Direct != nil {
-		return slices.DeleteFunc(receipts, func(r wire.Receipt) bool { return !grant.Direct.Has(r.UserID) }), nil
-	}
 	state, err := s.roster.LookGuild(ctx, grant.Guild.ID, users...)
 	if err != nil {
 		return nil, err
@@ -152,16 +150,25 @@ const (
 	viewersMax = 100
 	// countedMax is how large a guild may be for the viewers of a private channel to be counted; in a larger one nobody is told.
 	countedMax = 10_000
-	// countFresh is how long a count serves, and countsMax how many are kept.
+	// countFresh is how long a count serves, and countsMax how many are kept; of so many guilds the members by which it is counted.
 	countFresh = time.Minute
 	countsMax  = 4096
+	rollsMax   = 8
 )
 
-// audience knows for which channels reading is told of. Safe for concurrent use.
+// audience knows for which channels reading is told of. The members of a guild are read once in a while for all of its channels, however many
+// ask: they are megabytes. Safe for concurrent use.
 type audience struct {
 	roster *roster.Roster
-	mu     sync.Mutex // guards counts
+	calls  singleflight.Group
 	counts *lru.Cache[id.ID, census]
+	rolls  *lru.Cache[id.ID, roll]
+}
+
+// roll is who is a member of a guild.
+type roll struct {
+	members []*wire.MemberRecord
+	at      time.Time
 }
 
 // census is how a channel's viewers were counted.
@@ -171,11 +178,12 @@ type census struct {
 }
 
 func newAudience(r *roster.Roster) *audience {
-	counts, err := lru.New[id.ID, census](countsMax)
-	if err != nil {
+	counts, err1 := lru.New[id.ID, census](countsMax)
+	rolls, err2 := lru.New[id.ID, roll](rollsMax)
+	if err := errors.Join(err1, err2); err != nil {
 		panic("BUG: " + err.Error())
 	}
-	return &audience{roster: r, counts: counts}
+	return &audience{roster: r, counts: counts, rolls: rolls}
 }
 
 // isSmall says whether the channel of a grant has at most viewersMax viewers.
@@ -188,25 +196,43 @@ func (a *audience) isSmall(ctx context.Context, grant roster.Grant) (bool, error
 	if g.MemberCount > countedMax || g.Permissions(&wire.MemberRecord{}, channel).Has(perm.ViewChannel) {
 		return false, nil
 	}
-	now := time.Now()
-	a.mu.Lock()
-	known, ok := a.counts.Get(channel)
-	a.mu.Unlock()
-	if ok && now.Sub(known.at) < countFresh {
+	if known, ok := a.counts.Get(channel); ok && time.Since(known.at) < countFresh {
 		return known.small, nil
 	}
-	members, err := a.roster.Members(ctx, g, 0, countedMax)
+	called, err := a.call(ctx, g)
 	if err != nil {
 		return false, err
 	}
 	n := 0
-	for _, m := range members {
-		if g.Permissions(&wire.MemberRecord{UserID: m.User.ID, MemberFields: m.MemberFields}, channel).Has(perm.ViewChannel) {
+	for _, m := range called.members {
+		if g.Permissions(m, channel).Has(perm.ViewChannel) {
 			n++
 		}
+		if n > viewersMax {
+			break
+		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.counts.Add(channel, census{small: n <= viewersMax, at: now})
+	a.counts.Add(channel, census{small: n <= viewersMax, at: called.at})
 	return n <= viewersMax, nil
+}
+
+// call is the members of a guild as they were a while ago at most.
+func (a *audience) call(ctx context.Context, g *roster.Guild) (roll, error) {
+	if known, ok := a.rolls.Get(g.ID); ok && time.Since(known.at) < countFresh {
+		return known, nil
+	}
+	v, err, _ := a.calls.Do(g.ID.String(), func() (any, error) {
+		now := time.Now()
+		members, err := a.roster.Records(context.WithoutCancel(ctx), g) // one reads for all who ask
+		if err != nil {
+			return nil, err
+		}
+		called := roll{members: members, at: now}
+		a.rolls.Add(g.ID, called)
+		return called, nil
+	})
+	if err != nil {
+		return roll{}, err
+	}
+	return v.(roll), nil
 }

@@ -253,6 +253,68 @@ func TestAcks_AreRefusedWhileOthersWaitTooLong(t *testing.T) {
 	}
 }
 
+// TestAcks_KnowNothingOfWhoMarkedAsUnread until the tail has brought that: whatever was read before does not make the next ack idle, and neither
+// does an older ack that the tail brings late.
+func TestAcks_KnowNothingOfWhoMarkedAsUnread(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	a := newAcker(b.log)
+	read := func(message id.ID, isManual bool) wire.Ack {
+		return wire.Ack{UserID: memberID, ChannelID: generalID, MessageID: message, Manual: isManual}
+	}
+	put := func(ack wire.Ack) {
+		t.Helper()
+		if err := a.put(ack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush := func() (at bus.Position) {
+		t.Helper()
+		if err := a.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		at, err := b.log.Last(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	bring := func(at bus.Position, ack wire.Ack) {
+		t.Helper()
+		body, err := encode(wire.MessageReadPayload{Acks: []wire.Ack{ack}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.apply([]bus.Entry{{Pos: at, Type: wire.MessagesRead, Body: body}})
+	}
+	waits := func(what string, want bool) {
+		t.Helper()
+		if _, waits := a.waiting[reader{memberID, generalID}]; waits != want {
+			t.Errorf("%s: the ack waits: %v", what, waits)
+		}
+	}
+	put(read(10, false))
+	first := flush()
+	put(read(5, true))
+	bring(first, read(10, false))
+	second := flush()
+	put(read(8, false))
+	waits("in front of what the tail has brought", true)
+	third := flush()
+	bring(second, read(5, true))
+	bring(third, read(8, false))
+	put(read(8, false))
+	waits("when the tail has brought all", false)
+	if n := len(a.reset); n != 0 {
+		t.Errorf("%d are remembered for nothing", n)
+	}
+	put(read(3, true))
+	a.apply([]bus.Entry{{Pos: third, Type: wire.UserDeleted, User: memberID}})
+	if n := len(a.reset); n != 0 {
+		t.Errorf("%d are remembered of a user who is gone", n)
+	}
+}
+
 // An ack that was not in the log yet is lost with its process, and one that was is not. Devices see what all of them together have read.
 func TestAck_AgreesWithAModel(t *testing.T) {
 	t.Parallel()
@@ -799,7 +861,8 @@ func TestReading_IsToldToAHundredViewersAtMost(t *testing.T) {
 		Roles:   []wire.Role{{ID: crowdID, Permissions: perm.DefaultEveryone}, {ID: fewRole}, {ID: nearlyRole}, {ID: manyRole}},
 		Members: members,
 	})
-	for channel, told := range map[id.ID]bool{openID: false, fewID: true, nearlyID: true, manyID: false} {
+	f := func(channel id.ID, told bool) {
+		t.Helper()
 		for range 2 { // counted, and as it was counted
 			ack, err := b.svc.ack(t.Context(), reader, channel, 1)
 			if err != nil || (ack.GuildID == crowdID) != told {
@@ -807,6 +870,14 @@ func TestReading_IsToldToAHundredViewersAtMost(t *testing.T) {
 			}
 		}
 	}
+	f(openID, false)
+	f(fewID, true)
+	// All channels are counted by the members as they were read for the first: nobody can have them read for each.
+	if err := b.admin.Do(t.Context(), b.admin.B().Del().Key(bus.Key("members", crowdID)).Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	f(nearlyID, true)
+	f(manyID, false)
 	if ack, err := b.svc.ack(t.Context(), memberID, generalID, 1); err != nil || ack.GuildID != guildID {
 		t.Errorf("a small guild: told in %s: %v", ack.GuildID, err)
 	}

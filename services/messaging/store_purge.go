@@ -86,12 +86,16 @@ func (s store) authored(ctx context.Context, channel, author, from, until id.ID,
 	return messages, id.ID(message) + 1, nil
 }
 
+// A row goes with all that is stored about its message; its mentions would else be counted among the newest of whom they name.
 const deleteRowsOf = `
 WITH lowest AS (SELECT id FROM messages WHERE channel_id = $1 ORDER BY id LIMIT $2),
-    unindexed AS (DELETE FROM message_search s USING lowest l WHERE s.id = l.id)
+    unindexed AS (DELETE FROM message_search s USING lowest l WHERE s.id = l.id),
+    unreacted AS (DELETE FROM message_reactions r USING lowest l WHERE r.message_id = l.id),
+    unpinned AS (DELETE FROM message_pins p USING lowest l WHERE p.channel_id = $1 AND p.message_id = l.id),
+    unnamed AS (DELETE FROM mentions m USING lowest l WHERE m.message_id = l.id)
 DELETE FROM messages WHERE channel_id = $1 AND id IN (SELECT id FROM lowest)`
 
-// deleteRows deletes up to limit rows of a channel, and says how many.
+// deleteRows deletes up to limit rows of a channel, and says how many messages that were.
 func (s store) deleteRows(ctx context.Context, channel id.ID, limit int) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
