@@ -87,15 +87,20 @@ const (
 
 // judged runs do, which judges and publishes, until neither the guild nor the message has moved in between.
 func (s *Service) judged(c *rest.Call, do func() error) error {
+	return settled(c.Context(), func() error { return s.roster.Fenced(c.Context(), c.ID("channel"), do) })
+}
+
+// settled runs do, which is fenced, until nobody else has rewritten the message meanwhile.
+func settled(ctx context.Context, do func() error) error {
 	for try := range judgedTries {
-		err := s.roster.Fenced(c.Context(), c.ID("channel"), do)
+		err := do()
 		if !errors.Is(err, bus.ErrMoved) {
 			return gone(err)
 		}
 		pause := time.Duration(try+1) * judgedPause
 		select {
-		case <-c.Context().Done():
-			return fault.Unavailable(c.Context().Err(), time.Second)
+		case <-ctx.Done():
+			return fault.Unavailable(ctx.Err(), time.Second)
 		case <-time.After(pause + rand.N(pause)):
 		}
 	}
@@ -238,8 +243,9 @@ func (s *Service) listReactions(c *rest.Call, in wire.ListReactions) (wire.List[
 // tallyOf is all that is known of the reactions under one message. The caller has caught up.
 func (s *Service) tallyOf(ctx context.Context, channel id.ID, m found) (t tally, err error) {
 	err = s.steady(func() error {
-		changes, _, err := s.reactionChanges(ctx, channel, []found{m})
-		if err != nil {
+		changes, older, err := s.reactionChanges(ctx, channel, []found{m})
+		if err != nil || len(older) == 0 { // above the checkpoint there are no rows, and Postgres may be away
+			t = newTally(changes[m.id])
 			return err
 		}
 		_, rows, err := s.store.reactions(ctx, nil, []id.ID{m.id}, 0)
