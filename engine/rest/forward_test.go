@@ -282,7 +282,7 @@ func slowly(t *testing.T, wait func()) string {
 // TestForward_LetsADownloadTakeItsTime: who has a slow line is not cut off when the time is over that a request has.
 func TestForward_LetsADownloadTakeItsTime(t *testing.T) {
 	t.Parallel()
-	addr := slowly(t, func() { time.Sleep(forwardGrace + 200*time.Millisecond) })
+	addr := slowly(t, func() { <-time.After(forwardGrace + 200*time.Millisecond) }) // it is this time that must not matter
 	far := start(t, Config{RequestTimeout: time.Millisecond}, Deps{Signer: key}, func(s *Server) { Forward(s, formRoutes, &Upstream{Addrs: []string{addr}}) })
 	if a := do(t, far, "GET", "/downloads/a", ""); a.status != 200 || a.body != downloadText {
 		t.Errorf("%d %q", a.status, a.body)

@@ -173,19 +173,22 @@ type Embed struct {
 // EmbedFooter stands under an embed.
 type EmbedFooter struct {
 	Text    string `json:"text" validate:"required,max=2048,nonul"`
-	IconURL string `json:"icon_url,omitempty" validate:"omitempty,max=2048,weburl,nonul"`
+	IconURL string `json:"icon_url,omitempty" validate:"omitempty,max=2048,mediaurl,nonul"`
 }
+
+// AttachmentScheme stands in a request before the name of an attachment of the same message, where an embed has a picture or icon.
+const AttachmentScheme = "attachment://"
 
 // EmbedMedia is a picture in an embed. The server never fetches it.
 type EmbedMedia struct {
-	URL string `json:"url,omitempty" validate:"omitempty,max=2048,weburl,nonul"`
+	URL string `json:"url,omitempty" validate:"omitempty,max=2048,mediaurl,nonul"`
 }
 
 // EmbedAuthor stands above an embed.
 type EmbedAuthor struct {
 	Name    string `json:"name" validate:"required,max=256,nonul"`
 	URL     string `json:"url,omitempty" validate:"omitempty,max=2048,weburl,nonul"`
-	IconURL string `json:"icon_url,omitempty" validate:"omitempty,max=2048,weburl,nonul"`
+	IconURL string `json:"icon_url,omitempty" validate:"omitempty,max=2048,mediaurl,nonul"`
 }
 
 // EmbedField is one labelled text in an embed.

@@ -15,6 +15,7 @@ import (
 //
 //	nonul     text without U+0000, which Postgres cannot store
 //	weburl    an absolute http or https address
+//	mediaurl  the same, or AttachmentScheme and the name of an attachment
 //	embedsum  a list of embeds whose texts have at most EmbedTextMax code points together
 //
 // Fields are named as in JSON (or in the query). Optional fields are seen as pointers, so
@@ -30,8 +31,12 @@ func NewValidator() *validator.Validate {
 		return f.Name
 	})
 	for name, check := range map[string]validator.Func{
-		"nonul":    func(l validator.FieldLevel) bool { return strings.IndexByte(l.Field().String(), 0) < 0 },
-		"weburl":   func(l validator.FieldLevel) bool { return isWebURL(l.Field().String()) },
+		"nonul":  func(l validator.FieldLevel) bool { return strings.IndexByte(l.Field().String(), 0) < 0 },
+		"weburl": func(l validator.FieldLevel) bool { return isWebURL(l.Field().String()) },
+		"mediaurl": func(l validator.FieldLevel) bool {
+			name, is := strings.CutPrefix(l.Field().String(), AttachmentScheme)
+			return is && name != "" || isWebURL(l.Field().String())
+		},
 		"embedsum": func(l validator.FieldLevel) bool { return embedText(l.Field().Interface()) <= EmbedTextMax },
 	} {
 		if err := v.RegisterValidation(name, check); err != nil {

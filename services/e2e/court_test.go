@@ -40,6 +40,25 @@ func newCourt(t *testing.T) *court {
 	return newCourtIn(t, single(t))
 }
 
+// adminBot makes a bot that is an administrator of the guild.
+func (c *court) adminBot(t *testing.T, name string) (app id.ID, token string) {
+	t.Helper()
+	owner := c.as["owner"]
+	made, err := owner.CreateApplication(t.Context(), name)
+	c.must(t, err)
+	bot, err := owner.CreateBot(t.Context(), made.ID)
+	c.must(t, err)
+	c.must(t, owner.AddBot(t.Context(), c.guild, made.ID))
+	roles, err := owner.Roles(t.Context(), c.guild)
+	c.must(t, err)
+	for _, r := range roles {
+		if r.Name == "administrators" {
+			c.must(t, owner.GiveRole(t.Context(), c.guild, made.ID, r.ID))
+		}
+	}
+	return made.ID, bot.Token
+}
+
 func newCourtIn(t *testing.T, w *world) *court {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: len(askers)}

@@ -59,23 +59,12 @@ func TestDiscordJS_CallsAndHearsEverything(t *testing.T) {
 	dir := modules(t)
 	c := newCourt(t)
 	owner := c.as["owner"]
-	app, err := owner.CreateApplication(t.Context(), "js")
-	c.must(t, err)
-	made, err := owner.CreateBot(t.Context(), app.ID)
-	c.must(t, err)
-	c.must(t, owner.AddBot(t.Context(), c.guild, app.ID))
-	roles, err := owner.Roles(t.Context(), c.guild)
-	c.must(t, err)
-	for _, r := range roles {
-		if r.Name == "administrators" {
-			c.must(t, owner.GiveRole(t.Context(), c.guild, app.ID, r.ID))
-		}
-	}
+	app, token := c.adminBot(t, "js")
 	spare, err := owner.CreateGuild(t.Context(), "to be left")
 	c.must(t, err)
-	c.must(t, owner.AddBot(t.Context(), spare.ID, app.ID))
+	c.must(t, owner.AddBot(t.Context(), spare.ID, app))
 	in := suite{
-		API: c.url + "/api", Token: made.Token, Guild: c.guild.String(), Channel: c.channel.String(), Owner: owner.id.String(), Friend: c.fresh["new-member"](t),
+		API: c.url + "/api", Token: token, Guild: c.guild.String(), Channel: c.channel.String(), Owner: owner.id.String(), Friend: c.fresh["new-member"](t),
 		Spare: spare.ID.String(), Routes: slices.Sorted(maps.Keys(c.routes(t))), Dispatches: slices.Sorted(maps.Keys(wire.Dispatches)), PNG: dot(t),
 	}
 	for range 5 {
@@ -85,7 +74,7 @@ func TestDiscordJS_CallsAndHearsEverything(t *testing.T) {
 	c.suite(t, dir, in, func(f finding) {
 		switch {
 		case f.Ready:
-			c.stir(t, app.ID)
+			c.stir(t, app)
 		case f.Error != "":
 			t.Errorf("%s%s: %s", f.Call, f.Event, f.Error)
 		case f.Waits:

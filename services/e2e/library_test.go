@@ -79,20 +79,9 @@ func newLibrary(t *testing.T, c *court) *library {
 	t.Helper()
 	owner := c.as["owner"]
 	l := &library{court: c, t: t, heard: map[string]any{}, guild: c.guild.String(), channel: c.channel.String(), other: c.hidden.String()}
-	app, err := owner.CreateApplication(t.Context(), "library")
-	c.must(t, err)
-	made, err := owner.CreateBot(t.Context(), app.ID)
-	c.must(t, err)
-	c.must(t, owner.AddBot(t.Context(), c.guild, app.ID))
-	roles, err := owner.Roles(t.Context(), c.guild)
-	c.must(t, err)
-	for _, r := range roles {
-		if r.Name == "administrators" {
-			c.must(t, owner.GiveRole(t.Context(), c.guild, app.ID, r.ID))
-		}
-	}
-	l.me, l.friend = app.ID.String(), c.fresh["new-member"](t)
-	l.user, l.bot = l.open(owner.token), l.open("Bot "+made.Token)
+	app, token := c.adminBot(t, "library")
+	l.me, l.friend = app.String(), c.fresh["new-member"](t)
+	l.user, l.bot = l.open(owner.token), l.open("Bot "+token)
 	l.bot.AddHandler(func(_ *discordgo.Session, e *discordgo.Event) {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -92,6 +92,12 @@ func (s *Service) changeAs(ctx context.Context, user id.ID, in scope, do func(ct
 		}
 		return true, s.outbox.Record(ctx, tx, entry)
 	})
+	return s.conclude(ctx, start, entry, err)
+}
+
+// conclude counts a change whose transaction has ended with err, and answers when its entry is in the log; one without a version changed
+// nothing.
+func (s *Service) conclude(ctx context.Context, start time.Time, entry bus.Entry, err error) error {
 	switch {
 	case err != nil:
 		refusedTotal.Inc()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/xcord/xcord/engine/bus"
 	"github.com/xcord/xcord/engine/fault"
@@ -206,6 +207,7 @@ type directChange struct {
 // changeDirect runs do with a direct channel locked that the user is in (else 50001), and answers when what do did is in the log. Unless do
 // says who came or went, or that it was renamed, everything stays as it was.
 func (s *Service) changeDirect(ctx context.Context, user, channel id.ID, do func(w *directChange) error) error {
+	start := time.Now()
 	release, err := s.turns.take(ctx, channel)
 	if err != nil {
 		return err
@@ -238,19 +240,7 @@ func (s *Service) changeDirect(ctx context.Context, user, channel id.ID, do func
 		}
 		return true, s.outbox.Record(ctx, tx, entry)
 	})
-	switch {
-	case err != nil:
-		refusedTotal.Inc()
-		return err
-	case entry.Version == 0:
-		unchangedTotal.Inc()
-		return nil
-	}
-	if _, err := s.outbox.Settle(ctx, entry); err != nil {
-		return err
-	}
-	changedTotal.Inc()
-	return nil
+	return s.conclude(ctx, start, entry, err)
 }
 
 // settled answers a direct channel's latest message when the log has its version: somebody may have committed and not got to the log.

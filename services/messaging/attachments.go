@@ -231,6 +231,45 @@ func keep(have []wire.Attachment, in wire.Optional[[]wire.AttachmentRequest], up
 	return all, nil
 }
 
+// pointEmbeds puts the addresses of attachments where embeds name some. They are the stored ones, which are made good when they are shown.
+func pointEmbeds(embeds []wire.Embed, attachments []wire.Attachment) error {
+	var wrong []fault.Field
+	point := func(url, path string, i int) string {
+		name, is := strings.CutPrefix(url, wire.AttachmentScheme)
+		if !is {
+			return url
+		}
+		at := slices.IndexFunc(attachments, func(a wire.Attachment) bool { return a.Filename == rest.FileName(name) })
+		if at < 0 {
+			wrong = append(wrong, fault.Field{
+				Path: fmt.Sprintf("embeds.%d.%s", i, path), Code: fault.FieldChoices, Message: "The message has no attachment by this name.",
+			})
+			return url
+		}
+		return attachments[at].URL
+	}
+	for i := range embeds {
+		// Copies: what was asked for stays as it is, for when it is judged again.
+		e := &embeds[i]
+		if e.Image != nil {
+			e.Image = &wire.EmbedMedia{URL: point(e.Image.URL, "image.url", i)}
+		}
+		if e.Thumbnail != nil {
+			e.Thumbnail = &wire.EmbedMedia{URL: point(e.Thumbnail.URL, "thumbnail.url", i)}
+		}
+		if e.Footer != nil {
+			e.Footer = &wire.EmbedFooter{Text: e.Footer.Text, IconURL: point(e.Footer.IconURL, "footer.icon_url", i)}
+		}
+		if e.Author != nil {
+			e.Author = &wire.EmbedAuthor{Name: e.Author.Name, URL: e.Author.URL, IconURL: point(e.Author.IconURL, "author.icon_url", i)}
+		}
+	}
+	if wrong != nil {
+		return fault.Invalid(wrong...)
+	}
+	return nil
+}
+
 // getAttachment serves a file to whoever has an address that is good. Whatever is wrong, the answer is that there is nothing.
 func (s *Service) getAttachment(c *rest.Call, in wire.GetAttachment) (rest.Download, error) {
 	channel, attachment := c.ID("channel"), c.ID("attachment")

@@ -527,3 +527,36 @@ func TestCollector_LeavesTheFilesOfDeadLetters(t *testing.T) {
 		t.Errorf("replayed: %d, %d files", got.status, b.kept())
 	}
 }
+
+// TestAttachments_StandInEmbeds where they are named, also when an edit names one that is there already.
+func TestAttachments_StandInEmbeds(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	good := func(url string) {
+		t.Helper()
+		if got := b.get(url); got.status != 200 {
+			t.Errorf("%s: %d %s", url, got.status, got.body)
+		}
+	}
+	const everywhere = `{"content":"x","embeds":[{"title":"t","image":{"url":"attachment://a b.png"},"thumbnail":{"url":"https://a.example/b.png"},
+		"footer":{"text":"f","icon_url":"attachment://c.png"},"author":{"name":"n","url":"https://a.example","icon_url":"attachment://c.png"}}]}`
+	m := b.message(b.upload(memberID, "POST", path(generalID), everywhere, "a b.png", pic(t, 1, 1), "c.png", pic(t, 2, 1)))
+	e := m.Embeds[0]
+	if e.Image.URL != m.Attachments[0].URL || e.Footer.IconURL != m.Attachments[1].URL || e.Author.IconURL != e.Footer.IconURL ||
+		e.Thumbnail.URL != "https://a.example/b.png" || e.Author.URL != "https://a.example" {
+		t.Fatalf("%+v of %+v", e, m.Attachments)
+	}
+	good(e.Image.URL)
+	edited := b.message(b.do(memberID, "PATCH", path(generalID, m.ID), `{"embeds":[{"title":"t","image":{"url":"attachment://c.png"}}]}`))
+	if got := edited.Embeds[0].Image.URL; got != e.Footer.IconURL {
+		t.Errorf("got %s, want %s", got, e.Footer.IconURL)
+	}
+	b.start()
+	b.settled()
+	good(b.message(b.do(ownerID, "GET", path(generalID, m.ID), nil)).Embeds[0].Image.URL)
+	for _, image := range []string{"attachment://other.png", "attachment://", "/attachments/1/2/a.png", "attachment:c.png"} {
+		b.refused(image, b.do(memberID, "PATCH", path(generalID, m.ID), `{"embeds":[{"image":{"url":"`+image+`"}}]}`), 400, 50035)
+	}
+	b.refused("as a link", b.do(memberID, "PATCH", path(generalID, m.ID), `{"embeds":[{"title":"t","url":"attachment://c.png"}]}`), 400, 50035)
+	b.refused("of no file", b.do(memberID, "POST", path(generalID), `{"embeds":[{"image":{"url":"attachment://c.png"}}]}`), 400, 50035)
+}

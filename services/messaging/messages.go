@@ -101,6 +101,9 @@ func (s *Service) tryCreate(c *rest.Call, in wire.CreateMessage, b *brought) (re
 		return nil, err
 	}
 	body.Attachments = b.attachments
+	if err := pointEmbeds(body.Embeds, body.Attachments); err != nil {
+		return nil, err
+	}
 	return s.publishCreate(ctx, grant, author, body, in, b)
 }
 
@@ -351,6 +354,9 @@ func (s *Service) change(ctx context.Context, grant roster.Grant, body *wire.Mes
 			return fault.New(fault.MissingPermissions)
 		}
 		body.Embeds = wire.Rich(in.Embeds.Value)
+		if err := pointEmbeds(body.Embeds, body.Attachments); err != nil {
+			return err
+		}
 	}
 	if in.Content.Set {
 		body.Content = in.Content.Value

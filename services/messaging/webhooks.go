@@ -62,6 +62,9 @@ func (s *Service) executeWebhook(c *rest.Call, in wire.ExecuteWebhook) (rest.Raw
 		}
 		author := w.Author(strings.TrimSpace(in.Username))
 		body.Own, body.WebhookID, body.ApplicationID, body.Attachments = &author, w.ID, w.ApplicationID, b.attachments
+		if err := pointEmbeds(body.Embeds, body.Attachments); err != nil {
+			return err
+		}
 		reply, err = s.publishCreate(c.Context(), grant, author, body, message, b)
 		return err
 	})

@@ -111,7 +111,7 @@ func (n *Node) buildMessaging(ctx context.Context) (from func(context.Context) (
 	if err != nil {
 		return nil, err
 	}
-	store, err := n.openFiles()
+	store, err := n.openFiles(ctx)
 	if err != nil {
 		return nil, err
 	}

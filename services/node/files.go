@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/xcord/xcord/engine/files"
 )
@@ -14,8 +17,25 @@ func (n *Node) spoolDir() (string, error) {
 	return filepath.Join(dir, "spool"), err
 }
 
-// openFiles opens the store of attachments.
-func (n *Node) openFiles() (files.Store, error) {
+// filesWait is how long the store of attachments may take to answer at the start.
+const filesWait = 5 * time.Second
+
+// openFiles opens the store of attachments. One that cannot be asked keeps nothing else from starting, but is told of: a wrong key is
+// better found now than by whoever attaches something first.
+func (n *Node) openFiles(ctx context.Context) (files.Store, error) {
+	store, err := n.fileStore()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, filesWait)
+	defer cancel()
+	if err := store.Ping(ctx); err != nil {
+		slog.Warn("the store of attachments cannot be asked, and attachments may be refused", "err", err)
+	}
+	return store, nil
+}
+
+func (n *Node) fileStore() (files.Store, error) {
 	spool, err := n.spoolDir()
 	if err != nil {
 		return nil, err
