@@ -2,8 +2,8 @@ package guilds
 
 import (
 	"encoding/json"
-	"sync"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
