@@ -68,6 +68,22 @@ var badBuilds = []badBuild{
 		new:     "		if at < seq {\n			place.Point = e.Point\n		}\n		return at < seq\n",
 		strikes: []string{"clients cut off"}, rounds: 2,
 	},
+	{
+		name: "of a batch's changes of a reaction the first one is stored", file: "services/messaging/writer.go",
+		old:     "	b.reactions[reactorOf{r.message, reactor{r.emoji, r.user}}] = r\n",
+		new:     "	if _, some := b.reactions[reactorOf{r.message, reactor{r.emoji, r.user}}]; !some {\n		b.reactions[reactorOf{r.message, reactor{r.emoji, r.user}}] = r\n	}\n",
+		strikes: []string{"Postgres away"}, rounds: 2,
+	},
+	{
+		name: "a guild is told of the reactions in all of its channels", file: "services/gateway/expand_marks.go",
+		old:     "	ev.Channel = e.Channel\n",
+		strikes: []string{"clients cut off"}, rounds: 1,
+	},
+	{
+		name: "a rewrite does not say as of when", file: "engine/bus/library.lua",
+		old:     "    if latest and before(choice.asof, latest) then return '!moved' end\n",
+		strikes: []string{"Redis 200 ms away"}, rounds: 1,
+	},
 }
 
 // overlay writes what go build needs to build it. The line must be there, and once: else the product has changed, and this

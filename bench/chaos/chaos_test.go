@@ -20,18 +20,15 @@ import (
 	"time"
 
 	"github.com/xcord/xcord/engine/bus"
-	"github.com/xcord/xcord/engine/client"
 	"github.com/xcord/xcord/engine/id"
-	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/redis"
-	"github.com/xcord/xcord/engine/wire"
 )
 
 var (
 	long     = flag.Bool("chaos", false, "strike every kind of fault, and try the bad builds")
 	rounds   = flag.Int("chaos.rounds", 3, "how often each fault strikes")
 	all      = flag.Bool("chaos.all", false, "strike also what only the long run has time for")
-	events   = flag.Int64("chaos.events", 100_000, "how many messages, edits and deletes are acknowledged at least, spread over the rounds")
+	events   = flag.Int64("chaos.events", 100_000, "how many messages and changes of them are acknowledged at least, spread over the rounds")
 	watchers = flag.Int("chaos.watchers", 2*bots, "how many sessions receive it all")
 	only     = flag.String("chaos.only", "", "strike only faults with this in their name")
 	seedFlag = flag.Uint64("chaos.seed", 0, "repeat the run of this seed; 0 takes a new one")
@@ -118,71 +115,6 @@ func newRun(t *testing.T, binary string, seed uint64, s scale) *run {
 		t.Fatalf("%v\n%s", err, x.said.String())
 	}
 	return x
-}
-
-const (
-	ownerName     = "owner"
-	ownerPassword = "correct horse battery"
-)
-
-// populate makes a guild with three channels that all see, another with one that is hidden now and then, and bots, whose tokens do
-// not run out.
-func (x *run) populate() error {
-	ctx, cancel := context.WithTimeout(x.m.t.Context(), patience)
-	defer cancel()
-	anybody, err := client.New(client.Config{URL: x.cfg.Nodes[0]})
-	if err != nil {
-		return err
-	}
-	defer anybody.CloseIdle()
-	in, err := anybody.Register(ctx, wire.Register{Username: ownerName, Password: ownerPassword})
-	if err != nil {
-		return err
-	}
-	owner := anybody.WithToken(in.Token)
-	x.cfg.Owner = account{ID: in.User.ID, Token: in.Token}
-	guild, err := owner.CreateGuildOf(ctx, wire.CreateGuild{Name: "chaos", SystemChannelFlags: wire.SuppressJoins})
-	if err != nil {
-		return err
-	}
-	flips, err := owner.CreateGuildOf(ctx, wire.CreateGuild{Name: "flips", SystemChannelFlags: wire.SuppressJoins})
-	if err != nil {
-		return err
-	}
-	x.cfg.Guild, x.cfg.FlipGuild = guild.ID, flips.ID
-	for i := range 3 {
-		c, err := owner.CreateChannel(ctx, guild.ID, wire.CreateChannel{Name: fmt.Sprintf("c%d", i)})
-		if err != nil {
-			return err
-		}
-		x.cfg.Channels = append(x.cfg.Channels, c.ID)
-	}
-	flip, err := owner.CreateChannel(ctx, flips.ID, wire.CreateChannel{Name: "flip"})
-	if err != nil {
-		return err
-	}
-	x.cfg.Flip = flip.ID
-	for i := range bots {
-		app, err := owner.CreateApplication(ctx, fmt.Sprintf("bot%d", i))
-		if err != nil {
-			return err
-		}
-		bot, err := owner.CreateBot(ctx, app.ID)
-		if err != nil {
-			return err
-		}
-		x.cfg.Bots = append(x.cfg.Bots, account{ID: app.ID, Token: "Bot " + bot.Token})
-		if err := owner.AddBot(ctx, guild.ID, app.ID); err != nil {
-			return err
-		}
-		if !sees(i) {
-			continue
-		}
-		if err := owner.AddBot(ctx, flips.ID, app.ID); err != nil {
-			return err
-		}
-	}
-	return owner.SetOverwrite(ctx, flip.ID, x.cfg.Bots[marshal].ID, wire.SetOverwrite{Type: new(perm.OverwriteMember), Allow: perm.ViewChannel})
 }
 
 // idle says when the writer has stored all there is. While posts come in, it hardly ever has.
@@ -284,15 +216,6 @@ func (x *run) progress() (p progress, err error) {
 	return p, err
 }
 
-func (x *run) stored() (n int64) {
-	x.m.until("rows are counted", func() error {
-		ctx, cancel := context.WithTimeout(x.m.t.Context(), 5*time.Second)
-		defer cancel()
-		return x.m.pool.QueryRow(ctx, `select count(*) from messages`).Scan(&n)
-	})
-	return n
-}
-
 // history ends the load and gathers everything.
 func (x *run) history() History {
 	x.m.t.Helper()
@@ -307,7 +230,7 @@ func (x *run) history() History {
 	}
 	defer func() { _ = file.Close() }()
 	h := History{
-		Flips: []id.ID{x.cfg.Flip}, Guests: x.cfg.guests(), Members: []id.ID{x.cfg.Owner.ID, x.cfg.Bots[marshal].ID},
+		Flips: x.cfg.flips(), Guests: x.cfg.guests(), Members: []id.ID{x.cfg.Owner.ID, x.cfg.Bots[marshal].ID},
 		Final: Final{Before: x.before, After: after},
 	}
 	for _, r := range x.rounds {
@@ -341,48 +264,6 @@ func merge(many, few []Event) []Event {
 		many[i] = many[at]
 	}
 	return many
-}
-
-func (x *run) final(f *Final) error {
-	ctx, cancel := context.WithTimeout(x.m.t.Context(), patience)
-	defer cancel()
-	rows, err := x.m.pool.Query(ctx, `select id, channel_id, author_id, content from messages order by id`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var message, channel, author int64
-		var r Row
-		if err := rows.Scan(&message, &channel, &author, &r.Content); err != nil {
-			return err
-		}
-		r.ID, r.Channel, r.Author = id.ID(message), id.ID(channel), id.ID(author)
-		f.Rows = append(f.Rows, r)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if f.Pending, f.Lag, err = x.group(); err != nil {
-		return err
-	}
-	c, err := redis.Open(ctx, redis.Config{URL: x.m.redis.URL()})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	dead, err := c.Do(ctx, c.B().Xrange().Key("dead:{s00}:pg").Start("-").End("+").Build()).AsXRange()
-	if err != nil {
-		return err
-	}
-	for _, d := range dead {
-		var ms, seq uint64
-		if _, err := fmt.Sscanf(d.ID, "%d-%d", &ms, &seq); err != nil {
-			return fmt.Errorf("dead letter %s: %w", d.ID, err)
-		}
-		f.Dead = append(f.Dead, id.FromEntry(ms, seq, 0))
-	}
-	return nil
 }
 
 // judge checks what has happened, and prints it.

@@ -47,6 +47,7 @@ var Invariants = map[string]string{
 	"I10": "nobody gets or says anything in a channel that is hidden from them, at the latest a second after that was acknowledged",
 	"I11": "the writer has finished, and only injected poison is among the dead letters",
 	"I12": "goroutines, open files and memory come back to what they were",
+	"I13": "reactions, pins and the order of roles are in the rows, in history and to who is told of each change what was acknowledged last",
 }
 
 // Check holds a history against the invariants. It returns what is broken, nothing for a correct history.
@@ -64,6 +65,7 @@ func (m *model) check() []Violation {
 	m.checkHidden()
 	m.checkWriter()
 	m.checkUsage()
+	m.checkMarks()
 	return m.broke
 }
 
@@ -94,9 +96,9 @@ func (m *model) mayRefuse(e, answer *Event) bool {
 		return m.veils[e.Channel].done(e, answer)
 	case msg == nil:
 		return false
-	case m.role(msg.author) == guest && m.veils[msg.channel].mayHide(msg.author, e.T, answer.T):
+	case m.role(e.Author) == guest && m.veils[msg.channel].mayHide(e.Author, e.T, answer.T):
 		return answer.Status == http.StatusNotFound || answer.Status == http.StatusForbidden
-	case e.Kind == Edit:
+	case e.Kind == Edit || e.Kind.isMark():
 		return answer.Status == http.StatusNotFound && msg.mayBeGone(answer.T)
 	}
 	return answer.Status == http.StatusNotFound && msg.mayBeGone(answer.T) && msg.gone.loose
@@ -109,7 +111,7 @@ func (m *model) checkRows() {
 		key := keyOf(row.Content)
 		msg := m.keys[key]
 		switch before, twice := stored[key]; {
-		case msg == nil:
+		case msg == nil || msg.sent == never:
 			m.broken("I2", never, Other, "row %s was never sent: %q", row.ID, row.Content)
 		case twice:
 			m.broken("I1", msg.sent, Duplicate, "%s is row %s and row %s", key, before, row.ID)
@@ -162,6 +164,9 @@ func (m *model) checkNonces() {
 func (m *model) checkDelivered() {
 	for _, s := range m.sessions {
 		for _, e := range s.recv {
+			if e.Kind.isMark() && len(m.wanted(e)) == 0 {
+				m.broken("I2", e.T, Other, "%s received %s of %s, which nobody wanted", s.client, e.Kind, markOf(e))
+			}
 			switch e.Type {
 			case "MESSAGE_CREATE", "MESSAGE_UPDATE":
 				m.checkDispatch(e)
@@ -189,7 +194,7 @@ func (m *model) checkDispatch(e *Event) {
 }
 
 func (m *model) wasText(msg *message, e *Event) bool {
-	if e.Type == "MESSAGE_CREATE" {
+	if e.Type == "MESSAGE_CREATE" || e.Kind.isMark() && e.Text == text(msg.key, 0) {
 		return e.Text == text(msg.key, 0)
 	}
 	c := msg.edit(e.Text)
@@ -325,6 +330,8 @@ func (m *model) checkShows(e *Event, s Seen) {
 		m.broken("I9", e.T, Other, "%s was deleted, and the page that %s asked for behind it shows it", msg.key, e.Client)
 	case !msg.poison && !slices.Contains(msg.texts(e.T0, e.T), s.Text):
 		m.broken("I9", e.T, Lost, "a page shows %q, want one of %q", s.Text, msg.texts(e.T0, e.T))
+	case !msg.mayBeGone(e.T):
+		m.checkShowsMarks(e, msg, s)
 	}
 }
 

@@ -9,6 +9,9 @@
 // restart of Redis; those are times, and the short run only prints them. And `make chaos` runs builds that break a promise: each must
 // be caught.
 //
+// The load posts, edits and deletes; reacts to, clears and pins the same few messages, so that all race; and changes who sees two channels, by
+// overwrites, kicks, roles that are given and taken, and a role's permission.
+//
 // Redis and Postgres have a file system each, which can be filled. Redis runs under a shim (testdata/shim.c) that knows what was
 // flushed, so that the rest can be taken away as a loss of power would, and that moves its clock. As another user than root, or
 // without a C compiler, these faults are skipped, and said to be. A disk that lies about a flush is not seen here, nor a loss of

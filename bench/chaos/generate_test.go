@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -17,6 +18,7 @@ const (
 	ownerClient = "owner"
 	bounced     = id.ID(101) // a guest who is thrown out, besides
 	flipperID   = id.ID(200)
+	idStep      = 10 // there is room for what a mutant brings
 )
 
 // The posters 100 and 101 are guests, 102 is a member. Of the watchers two are the guests, one the member, one a stranger.
@@ -30,6 +32,8 @@ type entry struct {
 	edited  string
 	channel id.ID
 	author  id.ID
+	pinned  bool  // of an edit or a pin: what its message says
+	of      id.ID // of what the server says: the message that was pinned
 	// Instead of a message: the channel is hidden or shown. user is from whom, 0 for all guests.
 	user id.ID
 }
@@ -70,6 +74,7 @@ type generator struct {
 	h        History
 	log      []entry
 	nonces   map[string]id.ID
+	marks    map[Mark]bool
 	posters  []*genPoster
 	watchers []*genWatcher
 	hidden   map[id.ID]bool // by user, 0 for all guests
@@ -94,7 +99,8 @@ func (g *generator) sees(user id.ID, log []entry) bool {
 
 // generate makes a correct history of about n steps.
 func generate(seed uint64, n int) History {
-	g := &generator{r: rand.New(rand.NewPCG(seed, 1)), nonces: map[string]id.ID{}, next: 1000, t: 1, hidden: map[id.ID]bool{}}
+	g := &generator{r: rand.New(rand.NewPCG(seed, 1)), nonces: map[string]id.ID{}, next: 1000, t: 1, hidden: map[id.ID]bool{},
+		marks: map[Mark]bool{}}
 	g.h.Flips, g.h.Guests, g.h.Members = []id.ID{flipChannel}, []id.ID{100, bounced}, []id.ID{102, flipperID}
 	for i := range 3 {
 		g.posters = append(g.posters, &genPoster{client: fmt.Sprint("p", i), author: id.ID(100 + i)})
@@ -159,6 +165,9 @@ func (g *generator) post(p *genPoster) {
 
 // wish is what a poster wants next.
 func (g *generator) wish(p *genPoster) *Event {
+	if e := g.wishMark(p); e != nil && g.r.IntN(2) == 0 {
+		return e
+	}
 	if n := len(p.made); n > 0 && g.r.IntN(4) == 0 {
 		if m := p.made[g.r.IntN(n)]; !m.deleted {
 			if g.r.IntN(3) == 0 {
@@ -178,6 +187,10 @@ func (g *generator) wish(p *genPoster) *Event {
 func (g *generator) land(p *genPoster) {
 	e := p.pending
 	p.landed, p.status = true, 200
+	if e.Kind.isMark() {
+		p.status = g.mark(e, p.author)
+		return
+	}
 	add := entry{kind: e.Kind, msg: e.Message, key: e.Key, text: e.Text, channel: e.Channel, author: p.author}
 	if e.Channel == flipChannel && !g.sees(p.author, g.log) && g.nonces[e.Key] == 0 {
 		p.status = 403
@@ -188,7 +201,7 @@ func (g *generator) land(p *genPoster) {
 		if g.nonces[e.Key] != 0 {
 			return
 		}
-		g.next++
+		g.next += idStep
 		g.nonces[e.Key] = g.next
 		add.msg = g.next
 	case Delete, Edit:
@@ -197,13 +210,14 @@ func (g *generator) land(p *genPoster) {
 			return
 		}
 		if e.Kind == Edit {
-			add.edited = fmt.Sprint(len(g.log))
+			add.edited, add.pinned = fmt.Sprint(len(g.log)), g.marks[Mark{Message: e.Message}]
 			break
 		}
 		if slices.ContainsFunc(g.log, func(l entry) bool { return l.kind == Delete && l.msg == e.Message }) {
 			p.status = 404
 			return
 		}
+		maps.DeleteFunc(g.marks, func(k Mark, _ bool) bool { return k.Message == e.Message })
 	}
 	g.log = append(g.log, add)
 }
@@ -245,12 +259,15 @@ func (g *generator) fold() (rows []Row) {
 		at := slices.IndexFunc(rows, func(r Row) bool { return r.ID == e.msg })
 		switch {
 		case e.kind == Create:
-			rows = append(rows, Row{ID: e.msg, Channel: e.channel, Author: e.author, Content: e.text})
+			rows = append(rows, Row{ID: e.msg, Channel: e.channel, Author: e.author, Content: e.text, Announces: e.of})
 		case e.kind == Edit && at >= 0:
 			rows[at].Content = e.text
 		case e.kind == Delete && at >= 0:
 			rows = slices.Delete(rows, at, at+1)
 		}
+	}
+	for i := range rows {
+		rows[i].Pinned = g.marks[Mark{Message: rows[i].ID}]
 	}
 	return rows
 }
@@ -262,10 +279,10 @@ func (g *generator) read() {
 	rows := g.fold()
 	for i := len(rows) - 1; i >= 0 && len(page) < 10; i-- {
 		if rows[i].Channel == channel {
-			page = append(page, Seen{Message: rows[i].ID, Text: rows[i].Content})
+			page = append(page, g.seen(rows[i], 100))
 		}
 	}
-	g.note(Event{Op: Read, Client: ownerClient, T0: t0, Status: 200, Channel: channel, Limit: 10, Page: page})
+	g.note(Event{Op: Read, Client: ownerClient, Author: 100, T0: t0, Status: 200, Channel: channel, Limit: 10, Page: page})
 }
 
 // watch takes a watcher one step on.
@@ -300,6 +317,10 @@ func (g *generator) deliver(w *genWatcher, to int) {
 		if e.channel == flipChannel && !g.sees(w.user, g.log[:w.cursor]) {
 			continue
 		}
+		if e.kind.isMark() {
+			g.tellMark(w, e)
+			continue
+		}
 		w.seq++
 		kind := map[Kind]string{Create: "MESSAGE_CREATE", Edit: "MESSAGE_UPDATE", Delete: "MESSAGE_DELETE"}[e.kind]
 		author := e.author
@@ -307,7 +328,7 @@ func (g *generator) deliver(w *genWatcher, to int) {
 			author = 0
 		}
 		g.note(Event{Op: Recv, Client: w.client, Session: w.name(), Seq: w.seq, Type: kind, Channel: e.channel, Message: e.msg,
-			Text: e.text, Edited: e.edited, Author: author})
+			Text: e.text, Edited: e.edited, Pinned: e.pinned, Author: author})
 	}
 }
 
@@ -361,4 +382,5 @@ func (g *generator) end() {
 		g.note(Event{Op: End, Client: w.client})
 	}
 	g.h.Final.Rows = g.fold()
+	g.finish()
 }

@@ -32,12 +32,19 @@ type Kind string
 
 // Kinds of requests.
 const (
-	Create Kind = "create"
-	Edit   Kind = "edit"
-	Delete Kind = "delete"
-	Hide   Kind = "hide" // the channel, from one guest or from all
-	Show   Kind = "show"
-	Poison Kind = "poison" // an entry past the API that no writer can store
+	Create  Kind = "create"
+	Edit    Kind = "edit"
+	Delete  Kind = "delete"
+	Hide    Kind = "hide" // the channel, from one guest or from all
+	Show    Kind = "show"
+	React   Kind = "react"
+	Unreact Kind = "unreact"
+	Clear   Kind = "clear" // all reactions under a message
+	Pin     Kind = "pin"
+	Unpin   Kind = "unpin"
+	Raise   Kind = "raise" // the badge above the other role
+	Lower   Kind = "lower"
+	Poison  Kind = "poison" // an entry past the API that no writer can store
 )
 
 // Event is one line of a history. Which fields it has depends on Op.
@@ -48,11 +55,11 @@ type Event struct {
 
 	Call    int64  `json:"call,omitempty"` // joins an attempt with its answer; unique per client
 	Kind    Kind   `json:"kind,omitempty"`
-	Key     string `json:"key,omitempty"` // of the message; it is the nonce of the create, too
-	Text    string `json:"text,omitempty"`
+	Key     string `json:"key,omitempty"`  // of the message; it is the nonce of the create, too
+	Text    string `json:"text,omitempty"` // of the message, or the emoji of a reaction
 	Channel id.ID  `json:"ch,omitempty"`
 	Message id.ID  `json:"m,omitempty"`
-	Author  id.ID  `json:"a,omitempty"` // of a READY: whose session it is
+	Author  id.ID  `json:"a,omitempty"` // also who reacts; of a READY: whose session it is; of a page: who reads it
 	User    id.ID  `json:"u,omitempty"` // from whom a channel is hidden, or to whom it is shown; 0: all guests
 	Status  int    `json:"status,omitempty"`
 
@@ -60,6 +67,7 @@ type Event struct {
 	Seq     int64  `json:"seq,omitempty"`
 	Type    string `json:"type,omitempty"`
 	Edited  string `json:"edited,omitempty"`
+	Pinned  bool   `json:"pinned,omitempty"` // what a dispatch says of its message
 
 	T0    int64  `json:"t0,omitempty"`
 	Limit int    `json:"limit,omitempty"`
@@ -68,19 +76,50 @@ type Event struct {
 
 // Seen is a message of a page.
 type Seen struct {
-	Message id.ID  `json:"m"`
-	Text    string `json:"text"`
+	Message id.ID   `json:"m"`
+	Text    string  `json:"text"`
+	Pinned  bool    `json:"pinned,omitempty"`
+	Counts  []Count `json:"counts,omitempty"` // by emoji
+}
+
+// Count is how many have reacted with an emoji, and whether the reader has.
+type Count struct {
+	Emoji string `json:"e"`
+	N     int    `json:"n"`
+	Me    bool   `json:"me,omitempty"`
+}
+
+// Mark is something that is there under a message or not: a reaction, or, without emoji and user, a pin.
+type Mark struct {
+	Message id.ID
+	Emoji   string
+	User    id.ID
+}
+
+func (k Mark) String() string {
+	if k.Emoji == "" {
+		return fmt.Sprintf("the pin of %s", k.Message)
+	}
+	return fmt.Sprintf("%s of %s under %s", k.Emoji, k.User, k.Message)
 }
 
 // Row is a message as Postgres has it in the end.
 type Row struct {
 	ID, Channel, Author id.ID
 	Content             string
+	Pinned              bool
+	Announces           id.ID // of what the server has said of a pin: which message
 }
 
 // Final is the state after everything has healed and the writer has caught up.
 type Final struct {
 	Rows    []Row
+	Marks   []Mark  // reactions and pins that are there
+	Shown   []Seen  // all of history, as Reader is shown it
+	Listed  []id.ID // messages that are listed as pinned
+	Reader  id.ID
+	Badge   id.ID // a role, which stands above another or, not Raised, below it
+	Raised  bool
 	Dead    []id.ID // messages among the dead letters; 0 for an entry that is none
 	Pending int64   // entries that the writer was given and has not acknowledged
 	Lag     int64   // entries that it was not given
@@ -106,6 +145,9 @@ type History struct {
 	Troubled []Span
 	Final    Final
 }
+
+// announced is the key of what the server says of a pin: it has no text.
+func announced(message id.ID) string { return fmt.Sprintf("announced-%s", message) }
 
 // text of a version of a message; keyOf is its inverse.
 func text(key string, version int) string { return fmt.Sprintf("%s/%d", key, version) }
@@ -149,6 +191,9 @@ func Decode(r io.ReadSeeker) ([]Event, error) {
 		}
 		for i := range e.Page {
 			once(&e.Page[i].Text)
+			for j := range e.Page[i].Counts {
+				once(&e.Page[i].Counts[j].Emoji)
+			}
 		}
 		events = append(events, e)
 	}

@@ -38,15 +38,17 @@ type loadConfig struct {
 	Front    string   // leads to any node that lives
 	Guild    id.ID
 	Channels []id.ID // of it, that all bots always see
-	// FlipGuild has one channel, Flip, which is hidden and shown, and of the bots only the members and the guests.
-	FlipGuild, Flip id.ID
-	Owner           account
-	Bots            []account
-	History         string
-	Posters         int
-	Watchers        int
-	Pace            time.Duration // between two requests of a poster, on average
-	Seed            uint64
+	// FlipGuild has one channel, Flip, which is hidden and shown by an overwrite and by kicking, and of the bots only the members and the guests.
+	// So has ClubGuild, where everybody but the members needs the Badge to see the Club, and the badge its permission. Ribbon is another role.
+	FlipGuild, Flip                id.ID
+	ClubGuild, Club, Badge, Ribbon id.ID
+	Owner                          account
+	Bots                           []account
+	History                        string
+	Posters                        int
+	Watchers                       int
+	Pace                           time.Duration // between two requests of a poster, on average
+	Seed                           uint64
 }
 
 // The bots' parts, by their place among them.
@@ -54,12 +56,16 @@ const (
 	bots      = 6
 	strangers = 3 // the first are not in the flip guild: what they may see never changes
 	marshal   = 3 // always sees the flip channel
+	badged    = 4 // is given the badge and has it taken, besides
 	kicked    = 5 // is thrown out of the flip guild, besides
 )
 
 func sees(bot int) bool { return bot >= strangers }
 
-// guests are those from whom the flip channel is hidden.
+// flips are the channels that are hidden and shown.
+func (c loadConfig) flips() []id.ID { return []id.ID{c.Flip, c.Club} }
+
+// guests are those from whom they are hidden.
 func (c loadConfig) guests() (ids []id.ID) {
 	for _, b := range c.Bots[marshal+1:] {
 		ids = append(ids, b.ID)
@@ -110,7 +116,8 @@ type load struct {
 	posting  context.Context // ends when the posters shall begin nothing new
 	halt     context.CancelFunc
 	halted   atomic.Int64 // when; 0: not yet
-	hiding   []chan struct{}
+	hiding   []chan id.ID
+	board    board
 	work     sync.WaitGroup
 	posters  sync.RWMutex // held by whoever has a request under way; by rest, nobody has
 	watchers []*watcher
@@ -187,13 +194,20 @@ func (l *load) start() error {
 		l.work.Go(a.post)
 	}
 	for i := range 2 * (bots - marshal - 1) {
-		l.hiding = append(l.hiding, make(chan struct{}, 1))
+		l.hiding = append(l.hiding, make(chan id.ID, 1))
 		bot := marshal + 1 + i%(bots-marshal-1)
 		a := l.actor(fmt.Sprintf("v%d", i), bot, l.cfg.Bots[bot], uint64(500+i))
 		l.work.Go(func() { a.visit(l.hiding[i]) })
 	}
 	l.work.Go(l.actor("flipper", owner, l.cfg.Owner, 1000).flip)
 	l.work.Go(l.actor("bouncer", owner, l.cfg.Owner, 1001).bounce)
+	l.work.Go(l.actor("clerk", owner, l.cfg.Owner, 1002).rule)
+	l.work.Go(l.actor("sorter", owner, l.cfg.Owner, 1004).order)
+	l.work.Go(l.actor("doorman", owner, l.cfg.Owner, 1003).badge)
+	quarrel := make(chan own)
+	author, rival := l.actor("author", 0, l.cfg.Bots[0], 1005), l.actor("rival", 1, l.cfg.Bots[1], 1006)
+	l.work.Go(func() { author.argue(quarrel) })
+	l.work.Go(func() { rival.contradict(quarrel) })
 	l.work.Go(l.cutNow)
 	l.work.Go(l.beat)
 	return nil
@@ -228,6 +242,7 @@ type actor struct {
 	turn   int
 	count  int
 	recent []own
+	pinned []own
 }
 
 // owner is no bot.
@@ -273,7 +288,7 @@ func (a *actor) insist(e Event, do func(ctx context.Context, c *client.Client) (
 		a.l.posters.RUnlock()
 		switch {
 		case err == nil:
-			if e.Kind != Hide && e.Kind != Show {
+			if !e.Kind.isView() {
 				a.l.acks.Add(1)
 			}
 			return got, nil
@@ -316,7 +331,11 @@ func (a *actor) post() {
 		}
 		channel := a.l.cfg.Channels[a.r.IntN(len(a.l.cfg.Channels))]
 		if sees(a.bot) && a.r.IntN(6) == 0 {
-			channel = a.l.cfg.Flip
+			channel = a.l.cfg.flips()[a.r.IntN(2)]
+		}
+		if a.r.IntN(5) == 0 {
+			a.mark(channel)
+			continue
 		}
 		m, err := a.create(channel)
 		if err != nil {
@@ -325,23 +344,29 @@ func (a *actor) post() {
 		if a.recent = append(a.recent, m); len(a.recent) > recentMax {
 			a.recent = a.recent[1:]
 		}
-		if a.r.IntN(10) == 0 && m.channel != a.l.cfg.Flip {
+		a.l.board.put(m)
+		if a.r.IntN(10) == 0 && !slices.Contains(a.l.cfg.flips(), m.channel) {
 			a.read(m.channel)
 		}
 	}
 }
 
-// visit posts to the flip channel whenever it is about to be hidden: what was judged before stands before it, or nowhere.
-func (a *actor) visit(hiding <-chan struct{}) {
+// visit posts to a channel whenever it is about to be hidden, and reacts there: what was judged before stands before it, or nowhere.
+func (a *actor) visit(hiding <-chan id.ID) {
 	const burst = 6
 	for {
+		var channel id.ID
 		select {
-		case <-hiding:
+		case channel = <-hiding:
 		case <-a.l.posting.Done():
 			return
 		}
-		for range burst {
-			_, _ = a.create(a.l.cfg.Flip) // the checker judges a refusal
+		for i := range burst {
+			if m, ok := a.l.board.pick(channel, a.r.IntN(boardMax)); ok && i%2 == 1 {
+				a.react(m, React, a.r.IntN(len(emoji)))
+			} else {
+				_, _ = a.create(channel) // the checker judges a refusal
+			}
 			a.turn++
 		}
 	}
@@ -358,8 +383,12 @@ func (a *actor) change(i int) {
 		a.recent = slices.Delete(a.recent, i, i+1)
 		return
 	}
+	a.edit(m)
+}
+
+func (a *actor) edit(m *own) {
 	m.version++
-	e.Kind, e.Text = Edit, text(m.key, m.version)
+	e := Event{Kind: Edit, Key: m.key, Text: text(m.key, m.version), Channel: m.channel, Message: m.id}
 	_, _ = a.insist(e, func(ctx context.Context, c *client.Client) (id.ID, error) {
 		_, err := c.EditMessage(ctx, m.channel, m.id, wire.EditMessage{Content: wire.Some(e.Text)})
 		return m.id, err
@@ -371,14 +400,14 @@ func (a *actor) read(channel id.ID) {
 	a.l.posters.RLock()
 	defer a.l.posters.RUnlock()
 	limit := 20
-	e := Event{Op: Read, Client: a.name, Channel: channel, Limit: limit, T0: now(), Status: http.StatusOK}
+	e := Event{Op: Read, Client: a.name, Author: a.who.ID, Channel: channel, Limit: limit, T0: now(), Status: http.StatusOK}
 	a.turn++
 	page, err := a.node().Messages(context.Background(), channel, wire.ListMessages{Limit: &limit})
 	if err != nil {
 		e.Status = http.StatusServiceUnavailable // a page that did not come shows nothing wrong
 	}
 	for _, m := range page {
-		e.Page = append(e.Page, Seen{Message: m.ID, Text: m.Content})
+		e.Page = append(e.Page, seenOf(m))
 	}
 	a.l.rec.note(e)
 }
@@ -386,7 +415,7 @@ func (a *actor) read(channel id.ID) {
 // flip hides the channel from all guests and shows it.
 func (a *actor) flip() {
 	channel := a.l.cfg.Flip
-	a.alternate(0, func(ctx context.Context, c *client.Client, kind Kind) error {
+	a.alternate(channel, 0, func(ctx context.Context, c *client.Client, kind Kind) error {
 		in := wire.SetOverwrite{Type: new(perm.OverwriteRole)}
 		if kind == Hide {
 			in.Deny = perm.ViewChannel
@@ -398,7 +427,7 @@ func (a *actor) flip() {
 // bounce throws one guest out of the guild and lets it in.
 func (a *actor) bounce() {
 	user := a.l.cfg.Bots[kicked].ID
-	a.alternate(user, func(ctx context.Context, c *client.Client, kind Kind) error {
+	a.alternate(a.l.cfg.Flip, user, func(ctx context.Context, c *client.Client, kind Kind) error {
 		if kind == Hide {
 			return c.Kick(ctx, a.l.cfg.FlipGuild, user, "")
 		}
@@ -406,8 +435,8 @@ func (a *actor) bounce() {
 	})
 }
 
-// alternate keeps somebody out and lets them in, until the load ends. It ends with having let them in.
-func (a *actor) alternate(user id.ID, do func(context.Context, *client.Client, Kind) error) {
+// alternate keeps somebody out of a channel and lets them in, until the load ends. It ends with having let them in.
+func (a *actor) alternate(channel, user id.ID, do func(context.Context, *client.Client, Kind) error) {
 	begun := time.Now()
 	for kind := Hide; a.l.posting.Err() == nil || kind == Show; {
 		if time.Since(begun) > loginEvery && a.login() == nil {
@@ -416,12 +445,12 @@ func (a *actor) alternate(user id.ID, do func(context.Context, *client.Client, K
 		if kind == Hide {
 			for _, h := range a.l.hiding {
 				select {
-				case h <- struct{}{}:
+				case h <- channel:
 				default: // it is busy
 				}
 			}
 		}
-		_, err := a.insist(Event{Kind: kind, Channel: a.l.cfg.Flip, User: user}, func(ctx context.Context, c *client.Client) (id.ID, error) {
+		_, err := a.insist(Event{Kind: kind, Channel: channel, User: user}, func(ctx context.Context, c *client.Client) (id.ID, error) {
 			return 0, do(ctx, c, kind)
 		})
 		if err != nil {
@@ -454,8 +483,9 @@ type watcher struct {
 	gateway *client.Gateway
 	opened  chan struct{} // closed when gateway is set
 
-	session string // of the reading goroutine, as invalid
+	session string // of the reading goroutine, as invalid and pinning
 	invalid int64
+	pinning bool // the message that was pinned or unpinned comes next
 
 	mu   sync.Mutex
 	seen map[string]bool // markers
@@ -476,7 +506,8 @@ func (l *load) watch(i int) (*watcher, error) {
 	defer cancel()
 	w.gateway, err = c.Connect(ctx, client.GatewayConfig{
 		URL: strings.Replace(url, "http", "ws", 1), Handle: w.take,
-		Intents: wire.IntentGuilds | wire.IntentGuildMembers | wire.IntentGuildMessages | wire.IntentMessageContent, HandshakeTimeout: 4 * time.Second,
+		Intents:          wire.IntentGuilds | wire.IntentGuildMembers | wire.IntentGuildMessages | wire.IntentMessageContent | wire.IntentGuildMessageReactions,
+		HandshakeTimeout: 4 * time.Second,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watcher %d: %w", i, err)
@@ -495,10 +526,12 @@ func (w *watcher) take(d client.Dispatch) {
 		e.Author = w.l.cfg.Bots[w.bot].ID
 	case "RESUMED":
 		w.l.rec.note(Event{Op: Resume, Client: w.name, Session: w.session, Seq: d.Seq})
-	case "MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE":
+	case "MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE",
+		"MESSAGE_REACTION_ADD", "MESSAGE_REACTION_REMOVE", "MESSAGE_REACTION_REMOVE_ALL", "CHANNEL_PINS_UPDATE":
 		var m Event
 		m, err = w.l.bodies.read(d.Raw)
-		e.Message, e.Channel, e.Author, e.Text, e.Edited = m.Message, m.Channel, m.Author, m.Text, m.Edited
+		e.Message, e.Channel, e.Author, e.Text, e.Edited, e.Pinned = m.Message, m.Channel, m.Author, m.Text, m.Edited, m.Pinned
+		e.Kind = w.mark(e)
 	default:
 		err = w.l.cfg.view(&e, d.Raw)
 	}
@@ -532,68 +565,15 @@ func (b *bodies) read(raw []byte) (Event, error) {
 			return e, nil
 		}
 	}
-	var m struct {
-		ID        id.ID  `json:"id"`
-		ChannelID id.ID  `json:"channel_id"`
-		Content   string `json:"content"`
-		Edited    string `json:"edited_timestamp"`
-		Author    struct {
-			ID id.ID `json:"id"`
-		} `json:"author"`
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
+	e, err := readBody(raw)
+	if err != nil {
 		return Event{}, err
 	}
 	if b.young == nil || len(b.young) >= bodiesMax {
 		b.young, b.old = map[string]Event{}, b.young
 	}
-	e := Event{Message: m.ID, Channel: m.ChannelID, Author: m.Author.ID, Text: m.Content, Edited: m.Edited}
 	b.young[string(raw)] = e
 	return e, nil
-}
-
-// view reads a dispatch that says who may see the flip channel: the session itself, all guests, or one.
-func (c loadConfig) view(e *Event, raw []byte) error {
-	kinds := map[string]Kind{
-		"CHANNEL_DELETE": Hide, "GUILD_DELETE": Hide, "GUILD_MEMBER_REMOVE": Hide,
-		"CHANNEL_CREATE": Show, "GUILD_CREATE": Show, "GUILD_MEMBER_ADD": Show, "CHANNEL_UPDATE": Show,
-	}
-	kind, ok := kinds[e.Type]
-	if !ok {
-		return nil
-	}
-	var d struct {
-		ID         id.ID            `json:"id"`
-		GuildID    id.ID            `json:"guild_id"`
-		Channels   []wire.Channel   `json:"channels"`
-		Overwrites []perm.Overwrite `json:"permission_overwrites"`
-		User       struct {
-			ID id.ID `json:"id"`
-		} `json:"user"`
-	}
-	if err := json.Unmarshal(raw, &d); err != nil {
-		return err
-	}
-	switch e.Type {
-	case "GUILD_DELETE":
-		ok = d.ID == c.FlipGuild
-	case "GUILD_CREATE":
-		ok = slices.ContainsFunc(d.Channels, func(ch wire.Channel) bool { return ch.ID == c.Flip })
-	case "GUILD_MEMBER_ADD", "GUILD_MEMBER_REMOVE":
-		e.User = d.User.ID
-		ok = d.GuildID == c.FlipGuild
-	default:
-		ok = d.ID == c.Flip
-	}
-	if !ok {
-		return nil
-	}
-	e.Kind, e.Channel = kind, c.Flip
-	if slices.ContainsFunc(d.Overwrites, func(o perm.Overwrite) bool { return o.ID == c.FlipGuild && o.Deny.Has(perm.ViewChannel) }) &&
-		e.Type == "CHANNEL_UPDATE" {
-		e.Kind = Hide
-	}
-	return nil
 }
 
 // ready notes a new session. The client does not say INVALID_SESSION in words, it counts it.
@@ -661,7 +641,7 @@ func (l *load) settle(channel id.ID) error {
 
 // saw says that a watcher has seen a marker, or cannot.
 func (w *watcher) saw(key string, channel id.ID) bool {
-	if channel == w.l.cfg.Flip && !sees(w.bot) {
+	if slices.Contains(w.l.cfg.flips(), channel) && !sees(w.bot) {
 		return true
 	}
 	w.mu.Lock()
@@ -675,7 +655,7 @@ func (l *load) end() {
 	l.halt()
 	l.work.Wait()
 	l.settled = true
-	for _, channel := range append(slices.Clone(l.cfg.Channels), l.cfg.Flip) {
+	for _, channel := range append(slices.Clone(l.cfg.Channels), l.cfg.flips()...) {
 		if err := l.settle(channel); err != nil {
 			l.settled = false
 			l.rec.note(Event{Op: GiveUp, Client: l.marks.name, Text: err.Error()})

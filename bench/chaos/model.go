@@ -32,6 +32,7 @@ type message struct {
 	edits           []*change // in their author's order
 	gone            *change
 	row             *Row
+	announces       id.ID // the server says that this message was pinned
 }
 
 // mayBeGone says that somebody may have deleted it before t.
@@ -86,6 +87,8 @@ type model struct {
 	veils    map[id.ID]*veils // by channel
 	calls    map[call]*Event
 	answers  map[*Event]*Event
+	wishes   wishes
+	stored   map[Mark]bool
 	judged   int // events of hidden channels that were judged by the clock
 	broke    []Violation
 }
@@ -101,7 +104,8 @@ func (m *model) broken(invariant string, at int64, class Class, format string, a
 
 func newModel(h History) *model {
 	m := &model{h: h, keys: map[string]*message{}, ids: map[id.ID]*message{}, users: map[string]id.ID{}, veils: map[id.ID]*veils{},
-		calls: map[call]*Event{}, answers: map[*Event]*Event{}}
+		calls: map[call]*Event{}, answers: map[*Event]*Event{}, stored: map[Mark]bool{},
+		wishes: wishes{marks: map[Mark][]wish{}, clears: map[id.ID][]wish{}, of: map[id.ID][]Mark{}}}
 	for i := range h.Events {
 		e := &h.Events[i]
 		switch e.Op {
@@ -118,6 +122,10 @@ func newModel(h History) *model {
 			m.take(e, m.answers[e])
 		}
 	}
+	for _, k := range h.Final.Marks {
+		m.stored[k] = true
+	}
+	m.takeAnnouncements()
 	m.takeSessions()
 	for i := range h.Final.Rows {
 		row := &h.Final.Rows[i]
@@ -170,6 +178,8 @@ func (m *model) take(e, answer *Event) {
 		c.loose = c.loose || unknown(answer)
 	case Hide, Show:
 		m.takeVeil(e, answer)
+	default:
+		m.takeWish(e, answer)
 	}
 }
 
@@ -289,9 +299,12 @@ func (m *model) sorted() map[id.ID][]*message {
 	return all
 }
 
-// told is what a dispatch of a message tells of, and when that was wanted and acknowledged; false for other dispatches, and for what
+// told is what a dispatch of a message or a mark tells of, and when that was wanted and acknowledged; false for other dispatches, and for what
 // nobody wanted. Of what may have been done twice, acked is never.
 func (m *model) told(e *Event) (sent, acked int64, ok bool) {
+	if e.Kind.isMark() {
+		return m.toldMark(e)
+	}
 	var msg *message
 	switch e.Type {
 	case "MESSAGE_CREATE":

@@ -13,12 +13,23 @@ type fact struct {
 	kind    string
 	message id.ID
 	edited  string
+	n       int32 // of changes of marks, which one of the message it is
 }
 
 func (f fact) String() string { return fmt.Sprintf("%s of %s %s", f.kind, f.message, f.edited) }
 
+// saying is what a receiver was told of a mark.
+type saying struct {
+	kind  Kind
+	emoji string
+	user  id.ID
+}
+
 // factOf says which entry of a channel's messages a dispatch tells of.
 func factOf(e *Event) (fact, bool) {
+	if e.Kind.isMark() {
+		return fact{}, false
+	}
 	switch e.Type {
 	case "MESSAGE_CREATE", "MESSAGE_DELETE":
 		return fact{kind: e.Type, message: e.Message}, true
@@ -28,12 +39,27 @@ func factOf(e *Event) (fact, bool) {
 	return fact{}, false
 }
 
+// markFact says which change of the marks of a message a dispatch tells of. Only who has received the message from its create on can count them:
+// so it is false for others.
+func (m *model) markFact(s *session, e *Event, counts map[id.ID]int32) (fact, bool) {
+	if e.Type == "MESSAGE_CREATE" && m.always(s, e.Channel) {
+		counts[e.Message] = 1
+	}
+	n, ok := counts[e.Message]
+	if !ok || !e.Kind.isMark() {
+		return fact{}, false
+	}
+	counts[e.Message]++
+	return fact{kind: "the change of marks", message: e.Message, n: n}, true
+}
+
 // facts are numbered: there are millions of them, and a graph between numbers is small.
 type facts struct {
 	numbers map[fact]int32
 	all     []fact
 	when    []int64 // somebody received it
 	latest  []int32 // the session that received it last, counted from 1
+	sayings map[int32]saying
 }
 
 func (f *facts) number(of fact, e *Event) int32 {
@@ -46,6 +72,13 @@ func (f *facts) number(of fact, e *Event) int32 {
 	return n
 }
 
+// agrees says that nobody was told otherwise.
+func (f *facts) agrees(n int32, said saying) bool {
+	other, known := f.sayings[n]
+	f.sayings[n] = said
+	return !known || other == said
+}
+
 // twins are edits that somebody received twice because they were tried again behind an attempt without an answer. Edits have no nonce: both
 // are in the log then, and within one millisecond nothing tells them apart.
 func (m *model) twins() map[fact]bool {
@@ -54,7 +87,7 @@ func (m *model) twins() map[fact]bool {
 		seen := map[fact]bool{}
 		for _, e := range s.recv {
 			msg := m.ids[e.Message]
-			if msg == nil || e.Type != "MESSAGE_UPDATE" {
+			if msg == nil || e.Type != "MESSAGE_UPDATE" || e.Kind.isMark() {
 				continue
 			}
 			of, _ := factOf(e)
@@ -73,18 +106,24 @@ type step struct{ from, to int32 }
 // checkOrder is I5, and of I4 that no dispatch comes twice. All receivers agree on one order if and only if the graph of who saw
 // what next has no cycle.
 func (m *model) checkOrder() {
-	f := &facts{numbers: map[fact]int32{}}
+	f := &facts{numbers: map[fact]int32{}, sayings: map[int32]saying{}}
 	twins := m.twins()
 	graphs := map[id.ID][]step{}
 	for i, s := range m.sessions {
 		before := map[id.ID]int32{}
-		highest := map[id.ID]id.ID{}
+		highest, counts := map[id.ID]id.ID{}, map[id.ID]int32{}
 		for _, e := range s.recv {
 			of, ok := factOf(e)
+			if change, isMark := m.markFact(s, e, counts); isMark {
+				of, ok = change, true
+			}
 			if !ok || twins[of] {
 				continue
 			}
 			n := f.number(of, e)
+			if said := (saying{e.Kind, e.Text, e.Author}); of.n > 0 && !f.agrees(n, said) {
+				m.broken("I5", e.T, Reorder, "%s received %v as change %d of the marks of %s, and others %v", s.client, said, of.n, of.message, f.sayings[n])
+			}
 			if f.latest[n] == int32(i+1) {
 				m.broken("I4", e.T, Duplicate, "%s received twice: %v", s.client, of)
 				continue
@@ -151,7 +190,7 @@ func (m *model) checkLives(s *session) {
 	begun, ended := map[id.ID]bool{}, map[id.ID]bool{}
 	changed := map[id.ID]bool{}
 	for _, e := range s.recv {
-		if _, ok := factOf(e); !ok {
+		if _, ok := factOf(e); !ok && !e.Kind.isMark() {
 			continue
 		}
 		switch {
@@ -232,7 +271,7 @@ func (m *model) checkChanges(s *session, channel id.ID, all []*message) {
 			if msg := m.keys[keyOf(e.Text)]; msg != nil {
 				until = max(until, msg.sent)
 			}
-		case e.Type == "MESSAGE_UPDATE":
+		case e.Type == "MESSAGE_UPDATE" && !e.Kind.isMark():
 			texts[e.Text] = true
 		case e.Type == "MESSAGE_DELETE":
 			deleted[e.Message] = true

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -19,7 +20,7 @@ type round struct {
 	fault    string
 	from, to int64         // from the strike until all are well again
 	load     time.Duration // for how long the slowest Redis that it started loaded
-	drain    float64       // rows/s
+	drain    float64       // entries/s
 	wait     time.Duration // the longest that a post waited for its acknowledgement, repeats included
 }
 
@@ -81,31 +82,46 @@ func (x *run) strike(f fault) {
 	x.m.t.Logf("%-48s %5.1f s", f.name, float64(r.to-r.from)/1e9)
 }
 
-// drain waits until everything is stored that stood in the log when all was well again, and returns how many rows the writer
+// drain waits until everything is stored that stood in the log when all was well again, and returns how many entries the writer
 // stored in a second of the time in which it did. What comes in meanwhile stands behind it.
 func (x *run) drain() float64 {
-	var begun time.Time
-	var end bus.Position
-	x.m.until("the log's end is known", func() error {
-		p, err := x.progress()
-		end = p.last
+	var first, last progress
+	x.m.until("the log's end is known", func() (err error) {
+		first, err = x.progress()
 		return err
 	})
-	first := x.stored()
-	x.m.until("the writer has caught up", func() error {
-		if begun.IsZero() && x.stored() > first {
+	var begun time.Time
+	x.m.until("the writer has caught up", func() (err error) {
+		if last, err = x.progress(); err != nil {
+			return err
+		}
+		if begun.IsZero() && first.stored.Less(last.stored) {
 			begun = time.Now()
 		}
-		p, err := x.progress()
-		if err == nil && p.stored.Less(end) {
-			err = fmt.Errorf("stored up to %s of %s", p.stored, end)
+		if last.stored.Less(first.last) {
+			return fmt.Errorf("stored up to %s of %s", last.stored, first.last)
 		}
-		return err
+		return nil
 	})
 	if begun.IsZero() {
 		return 0
 	}
-	return float64(x.stored()-first) / time.Since(begun).Seconds()
+	took := time.Since(begun)
+	return float64(x.entries(first.stored, last.stored)) / took.Seconds()
+}
+
+// entries counts those behind one place up to another.
+func (x *run) entries(from, to bus.Position) (n int) {
+	x.m.until("entries are counted", func() error {
+		ctx, cancel := context.WithTimeout(x.m.t.Context(), 5*time.Second)
+		defer cancel()
+		c := x.m.adminRedis(ctx)
+		defer c.Close()
+		all, err := c.Do(ctx, c.B().Xrange().Key("ev:{s00}").Start("("+from.String()).End(to.String()).Build()).AsXRange()
+		n = len(all)
+		return err
+	})
+	return n
 }
 
 // restingUsage is what the processes use when nobody asks anything of them, after a few events.

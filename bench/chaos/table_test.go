@@ -96,7 +96,7 @@ func (l *ledger) book(m *model, e *Event) {
 	switch e.Op {
 	case Ret:
 		sent := m.calls[call{e.Client, e.Call}]
-		if sent == nil || sent.Kind == Hide || sent.Kind == Show {
+		if sent == nil || sent.Kind.isView() {
 			return
 		}
 		on := l.at(e.T)
@@ -131,7 +131,7 @@ func (x *run) table(out io.Writer, m *model, broken []Violation) (missed []strin
 		l.at(v.At).broken[v.Class]++
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "rounds\tacknowledged\tindeterminate\tlost\tduplicated\treordered\tgaps\tother\tRESUME %\tview changes %\tfailed posts\tPOST waits p50 ms\tmax ms\trows/s caught up\t fault")
+	_, _ = fmt.Fprintln(w, "rounds\tacknowledged\tindeterminate\tlost\tduplicated\treordered\tgaps\tother\tRESUME %\tview changes %\tfailed posts\tPOST waits p50 ms\tmax ms\tentries/s caught up\t fault")
 	var all line
 	names := []string{}
 	for name := range l.lines {
@@ -157,7 +157,9 @@ func (x *run) table(out io.Writer, m *model, broken []Violation) (missed []strin
 	for _, v := range m.veils {
 		hidden += len(v.all)
 	}
-	_, _ = fmt.Fprintf(out, "a channel was hidden, or a guest kicked, %d times; %d dispatches came close behind, and were judged by the clock\n", hidden, m.judged)
+	_, _ = fmt.Fprintf(out, "%d reactions and pins in the end; %d changes of them were wanted, and %d messages shown in the end\n",
+		len(m.h.Final.Marks), m.wishes.count(), len(m.h.Final.Shown))
+	_, _ = fmt.Fprintf(out, "a channel was hidden, a role taken or changed, or a guest kicked, %d times; %d dispatches came close behind, and were judged by the clock\n", hidden, m.judged)
 	before, after := m.h.Final.Before, m.h.Final.After
 	_, _ = fmt.Fprintf(out, "at rest, before and after: %d and %d goroutines, %d and %d open files, %d and %d MiB resident\n",
 		before.Goroutines, after.Goroutines, before.Files, after.Files, before.Bytes>>20, after.Bytes>>20)
@@ -268,7 +270,7 @@ func (x *run) bars(out io.Writer, l *ledger, ingest float64) (missed []string) {
 	}
 	if len(drains) > 0 {
 		rate := median(drains)
-		bar(rate >= drainMin*ingest, "the writer catches up with %.0f rows/s, %.1f times the %.0f/s that come in, want %.0f times", rate, rate/ingest, ingest, drainMin)
+		bar(rate >= drainMin*ingest, "the writer catches up with %.0f entries/s, %.1f times the %.0f/s that come in, want %.0f times", rate, rate/ingest, ingest, drainMin)
 	}
 	return missed
 }

@@ -153,6 +153,18 @@ func (m *model) checkHidden() {
 			m.broken("I10", msg.acked, Other, "%s was accepted, and its channel was hidden from its author", msg.key)
 		}
 	}
+	for k, some := range m.wishes.marks {
+		for _, w := range some {
+			if msg := m.ids[k.Message]; msg != nil && w.acked < never && m.role(w.by) == guest && m.isHidden(msg.channel, w) {
+				m.broken("I10", w.acked, Other, "a change of %s was accepted, and its channel was hidden from %s", k, w.by)
+			}
+		}
+	}
+}
+
+func (m *model) isHidden(channel id.ID, w wish) bool {
+	_, hidden := m.veils[channel].hidden(w.by, w.sent, w.acked)
+	return hidden
 }
 
 // checkKeptOut looks at the log as a member sees it: what guests say stands where they may.
@@ -163,9 +175,9 @@ func (m *model) checkKeptOut(s *session) {
 		switch {
 		case e.Kind == Hide || e.Kind == Show:
 			out[place{e.Channel, e.User}] = e.Kind == Hide
-		case e.Type != "MESSAGE_CREATE" || m.role(e.Author) == member:
+		case e.Type != "MESSAGE_CREATE" && e.Kind != React || m.role(e.Author) == member:
 		case out[place{e.Channel, 0}] || out[place{e.Channel, e.Author}]:
-			m.broken("I10", e.T, Other, "%q stands in the log behind what keeps its author out", e.Text)
+			m.broken("I10", e.T, Other, "%s %q stands in the log behind what keeps its author out", e.Type, e.Text)
 		}
 	}
 }
@@ -173,16 +185,18 @@ func (m *model) checkKeptOut(s *session) {
 // promptly is how soon after its acknowledgement a hiding has to be seen, when nothing is broken.
 const promptly = int64(1e9)
 
+// ownWords tell a guest whether the guest sees a channel.
+var ownWords = []string{"CHANNEL_DELETE", "GUILD_DELETE", "CHANNEL_CREATE", "GUILD_CREATE"}
+
 func (m *model) checkGuest(s *session) {
 	gone := map[id.ID]bool{}
 	for _, e := range s.recv {
 		v := m.veils[e.Channel]
 		switch {
-		case e.Kind == Hide && e.User == 0 && e.Type != "CHANNEL_UPDATE":
-			gone[e.Channel] = true
-			continue
-		case e.Kind == Show && e.User == 0 && e.Type != "CHANNEL_UPDATE":
-			gone[e.Channel] = false
+		case slices.Contains(ownWords, e.Type):
+			if e.Kind != "" {
+				gone[e.Channel] = e.Kind == Hide
+			}
 			continue
 		case v == nil || e.Message == 0:
 			continue

@@ -476,6 +476,41 @@ func (c *Client) DeleteMessages(ctx context.Context, channel id.ID, messages []i
 	return c.do(ctx, call{method: http.MethodPost, path: at("/channels/%d/messages/bulk-delete", channel), in: in}, nil)
 }
 
+// React adds one's own reaction to a message.
+func (c *Client) React(ctx context.Context, channel, message id.ID, emoji string) error {
+	return c.put(ctx, at("/channels/%d/messages/%d/reactions/%s/@me", channel, message, emoji), nil)
+}
+
+// Unreact takes one's own reaction away.
+func (c *Client) Unreact(ctx context.Context, channel, message id.ID, emoji string) error {
+	return c.delete(ctx, at("/channels/%d/messages/%d/reactions/%s/@me", channel, message, emoji))
+}
+
+// ClearReactions takes all reactions of a message away.
+func (c *Client) ClearReactions(ctx context.Context, channel, message id.ID) error {
+	return c.delete(ctx, at("/channels/%d/messages/%d/reactions", channel, message))
+}
+
+// Pin pins a message, and says so in the channel.
+func (c *Client) Pin(ctx context.Context, channel, message id.ID) error {
+	return c.put(ctx, at("/channels/%d/messages/pins/%d", channel, message), nil)
+}
+
+// Unpin takes a pin away.
+func (c *Client) Unpin(ctx context.Context, channel, message id.ID) error {
+	return c.delete(ctx, at("/channels/%d/messages/pins/%d", channel, message))
+}
+
+// Pins is a page of what is pinned in a channel, the latest pin first.
+func (c *Client) Pins(ctx context.Context, channel id.ID, in wire.ListPins) (wire.PinnedMessages, error) {
+	var q query
+	if in.Before != "" {
+		q.set("before", in.Before)
+	}
+	q.int("limit", in.Limit)
+	return get[wire.PinnedMessages](ctx, c, q.on(at("/channels/%d/messages/pins", channel)))
+}
+
 // Typing shows that the user is typing.
 func (c *Client) Typing(ctx context.Context, channel id.ID) error {
 	return c.do(ctx, call{method: http.MethodPost, path: at("/channels/%d/typing", channel)}, nil)

@@ -25,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
+	"github.com/xcord/xcord/engine/openapi"
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/redis"
 	"github.com/xcord/xcord/engine/witness"
@@ -62,6 +63,15 @@ func Main(m *testing.M, ignore ...goleak.Option) int {
 		return 1
 	}
 	return 0
+}
+
+// Unwatched lets the servers of a benchmark speak without a witness: its work would be measured with theirs. It is called before any of them
+// starts, and holds until the benchmark ends.
+func Unwatched(b *testing.B) {
+	b.Helper()
+	listening := openapi.Listening
+	openapi.Listening = nil
+	b.Cleanup(func() { openapi.Listening = listening })
 }
 
 // Redis starts a private redis-server with appendfsync always, without functions, and stops it after the test. Its URL and

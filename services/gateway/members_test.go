@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/harness"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/roster"
@@ -206,17 +207,25 @@ func TestMembers_AreNotToldAsTheyWere(t *testing.T) {
 
 // BenchmarkMembers is op 8 for all 10,000 members of a guild, to a client that reads: from the request to the last chunk.
 func BenchmarkMembers(b *testing.B) {
+	harness.Unwatched(b)
 	w := setup(b, Config{MembersEvery: time.Nanosecond})
 	w.user(owner)
 	w.foundMany(10_000)
 	s, _ := w.identify(owner, wire.IntentsAll)
 	b.ReportAllocs()
+	var took []time.Duration
+	read := 0
 	for b.Loop() {
+		begun := time.Now()
 		s.send(wire.OpRequestGuildMembers, map[string]any{"guild_id": many, "query": "", "limit": 0})
 		for range 11 {
-			if _, _, err := s.ws.ReadMessage(); err != nil {
+			_, raw, err := s.ws.ReadMessage()
+			if err != nil {
 				b.Fatal(err)
 			}
+			read += len(raw)
 		}
+		took = append(took, time.Since(begun))
 	}
+	reportTimes(b, "op8", took, read)
 }

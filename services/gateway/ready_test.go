@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/xcord/xcord/engine/bus"
+	"github.com/xcord/xcord/engine/harness"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/wire"
@@ -48,6 +51,7 @@ func TestReady_OfAGuildThatIsCopied(t *testing.T) {
 // watches them on: from the dial to the last GUILD_CREATE.
 func BenchmarkReady(b *testing.B) {
 	const guilds, channels, roles, members = 100, 10, 5, 20
+	harness.Unwatched(b)
 	w := setup(b, Config{})
 	for u := owner; u < owner+members; u++ {
 		w.user(u)
@@ -71,16 +75,33 @@ func BenchmarkReady(b *testing.B) {
 	}
 	w.identify(alice, wire.IntentsAll)
 	b.ReportAllocs()
+	var took []time.Duration
+	read := 0
 	for b.Loop() {
+		begun := time.Now()
 		s := w.dial("/?v=10&encoding=json")
 		s.send(wire.OpIdentify, wire.Identify{Token: w.token(owner)})
 		for range guilds + 1 {
-			if _, _, err := s.ws.ReadMessage(); err != nil {
+			_, raw, err := s.ws.ReadMessage()
+			if err != nil {
 				b.Fatal(err)
 			}
+			read += len(raw)
 		}
+		took = append(took, time.Since(begun))
 		b.StopTimer()
 		w.leave(s, 1000)
 		b.StartTimer()
 	}
+	reportTimes(b, "READY", took, read)
+}
+
+// reportTimes says how long each took, and how many bytes were read.
+func reportTimes(b *testing.B, what string, took []time.Duration, read int) {
+	b.Helper()
+	slices.Sort(took)
+	quantile := func(q float64) float64 { return took[int(q*float64(len(took)-1))].Seconds() * 1e3 }
+	b.ReportMetric(quantile(0.5), "p50-ms/"+what)
+	b.ReportMetric(quantile(0.99), "p99-ms/"+what)
+	b.ReportMetric(float64(read)/float64(len(took))/1024, "KB/"+what)
 }

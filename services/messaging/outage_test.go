@@ -241,6 +241,34 @@ func TestOutage_OfPostgresIsReadThroughAndThenStored(t *testing.T) {
 	}
 }
 
+// TestOutage_ReactionsToWhatIsRecentGoOn: of a message above the checkpoint there are no rows, and nobody asks Postgres for them.
+func TestOutage_ReactionsToWhatIsRecentGoOn(t *testing.T) {
+	t.Parallel()
+	server := harness.PostgresServer(t)
+	b := setupOn(t, Config{}, server.URL())
+	b.start()
+	old := b.post(wire.CreateMessage{Content: "old"}).ID
+	b.stored()
+	eventually(t, func() bool { return b.svc.overlay.stats().ops == 0 })
+
+	server.Stop()
+	recent := b.post(wire.CreateMessage{Content: "recent"}).ID
+	f := func(method string, message id.ID, want int) {
+		t.Helper()
+		if a := b.do(memberID, method, path(generalID, message)+"/reactions/🦊/@me", nil); a.status != want {
+			t.Errorf("%s of %s: %d %s, want %d", method, message, a.status, a.body, want)
+		}
+	}
+	f("PUT", recent, 204)
+	f("DELETE", recent, 204)
+	f("PUT", recent, 204)
+	f("PUT", old, 503)
+	m := b.message(b.do(memberID, "GET", path(generalID, recent), nil))
+	if len(m.Reactions) != 1 || m.Reactions[0].Count != 1 || !m.Reactions[0].Me {
+		t.Errorf("the recent message has %+v", m.Reactions)
+	}
+}
+
 // TestOutage_IsNeverADeadLetter: a Postgres that is there and does not serve is waited for, whatever it says.
 func TestOutage_IsNeverADeadLetter(t *testing.T) {
 	t.Parallel()

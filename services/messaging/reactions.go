@@ -243,8 +243,9 @@ func (s *Service) listReactions(c *rest.Call, in wire.ListReactions) (wire.List[
 // tallyOf is all that is known of the reactions under one message. The caller has caught up.
 func (s *Service) tallyOf(ctx context.Context, channel id.ID, m found) (t tally, err error) {
 	err = s.steady(func() error {
-		changes, _, err := s.reactionChanges(ctx, channel, []found{m})
-		if err != nil {
+		changes, older, err := s.reactionChanges(ctx, channel, []found{m})
+		if err != nil || len(older) == 0 { // above the checkpoint there are no rows, and Postgres may be away
+			t = newTally(changes[m.id])
 			return err
 		}
 		_, rows, err := s.store.reactions(ctx, nil, []id.ID{m.id}, 0)
