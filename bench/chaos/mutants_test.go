@@ -306,7 +306,7 @@ func keptOutMark(r *rand.Rand, h *History) bool {
 		}
 		s := sentOf(h, e)
 		_, hidden := m.veils[flipChannel].hidden(s.Author, s.T, e.T)
-		return hidden && s.Kind.isMark() && s.Kind != Clear
+		return hidden && s.Kind.isMark()
 	})
 	if ok {
 		h.Events[i].Status = 204
