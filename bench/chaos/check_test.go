@@ -13,7 +13,7 @@ import (
 
 const (
 	histories = 10
-	steps     = 800
+	steps     = 900
 )
 
 // clone is a copy whose events and rows are its own.

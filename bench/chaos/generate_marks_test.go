@@ -28,7 +28,7 @@ func (g *generator) wishMark(p *genPoster) *Event {
 		return nil
 	}
 	m := made[g.r.IntN(len(made))]
-	kinds := []Kind{React, React, React, React, Unreact, Clear, Clear, Pin, Unpin}
+	kinds := []Kind{React, React, React, React, React, React, Unreact, Clear, Pin, Unpin}
 	e := &Event{Kind: kinds[g.r.IntN(len(kinds))], Key: m.key, Channel: m.channel, Message: m.id}
 	if e.Kind == React || e.Kind == Unreact {
 		e.Text = genEmoji[g.r.IntN(len(genEmoji))]
