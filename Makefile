@@ -7,8 +7,9 @@ BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo t
 TEST_TIMEOUT ?= 10m
 TEST_FLAGS   ?=
 PACKAGES     ?= ./...
-# Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens.
-FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/token:FuzzVerify
+# Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens; packets of RTP and RTCP, copies of frames.
+FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/token:FuzzVerify \
+                ./sfu/quality:FuzzRTP ./sfu/quality:FuzzRTCP ./sfu/red:FuzzParse
 FUZZ_TIME    ?= 1m
 ARGS         ?=
 

@@ -23,6 +23,7 @@ const (
 	UnknownRole      Code = 10011
 	UnknownUser      Code = 10013
 	UnknownEmoji     Code = 10014
+	UnknownWebhook   Code = 10015
 	UnknownBan       Code = 10026
 
 	UnknownVoiceState Code = 10065
@@ -35,6 +36,7 @@ const (
 	MaxGuilds    Code = 30001
 	MaxPins      Code = 30003
 	MaxRoles     Code = 30005
+	MaxWebhooks  Code = 30007
 	MaxReactions Code = 30010
 	MaxChannels  Code = 30013
 	MaxInvites   Code = 30016
@@ -57,6 +59,7 @@ const (
 	InviteInvalid       Code = 50020
 	SystemMessage       Code = 50021
 	WrongChannelType    Code = 50024
+	InvalidWebhookToken Code = 50027
 	InvalidRole         Code = 50028
 	InvalidRecipients   Code = 50033
 	TooOldForBulkDelete Code = 50034
@@ -67,6 +70,7 @@ const (
 	NotElevated         Code = 60003
 	ReactionBlocked     Code = 90001
 	Overloaded          Code = 130000
+	NoForumChannel      Code = 220003
 )
 
 // public is what a client is told about a code.
@@ -88,6 +92,7 @@ var publics = map[Code]public{
 	UnknownRole:      {http.StatusNotFound, "Unknown Role"},
 	UnknownUser:      {http.StatusNotFound, "Unknown User"},
 	UnknownEmoji:     {http.StatusNotFound, "Unknown Emoji"},
+	UnknownWebhook:   {http.StatusNotFound, "Unknown Webhook"},
 	UnknownBan:       {http.StatusNotFound, "Unknown Ban"},
 
 	UnknownVoiceState: {http.StatusNotFound, "Unknown Voice State"},
@@ -100,6 +105,7 @@ var publics = map[Code]public{
 	MaxGuilds:    {http.StatusBadRequest, "Maximum number of guilds reached"},
 	MaxPins:      {http.StatusBadRequest, "Maximum number of pins reached for the channel (250)"},
 	MaxRoles:     {http.StatusBadRequest, "Maximum number of guild roles reached (250)"},
+	MaxWebhooks:  {http.StatusBadRequest, "Maximum number of webhooks reached (15)"},
 	MaxReactions: {http.StatusBadRequest, "Maximum number of reactions reached (20)"},
 	MaxChannels:  {http.StatusBadRequest, "Maximum number of guild channels reached (500)"},
 	MaxInvites:   {http.StatusBadRequest, "Maximum number of invites reached (1000)"},
@@ -122,6 +128,7 @@ var publics = map[Code]public{
 	InviteInvalid:       {http.StatusBadRequest, "Invite code was either invalid or taken"},
 	SystemMessage:       {http.StatusForbidden, "Cannot execute action on a system message"},
 	WrongChannelType:    {http.StatusBadRequest, "Cannot execute action on this channel type"},
+	InvalidWebhookToken: {http.StatusUnauthorized, "Invalid Webhook Token"},
 	InvalidRole:         {http.StatusBadRequest, "Invalid role"},
 	InvalidRecipients:   {http.StatusBadRequest, "Invalid Recipient(s)"},
 	TooOldForBulkDelete: {http.StatusBadRequest, "A message provided was too old to bulk delete"},
@@ -132,6 +139,7 @@ var publics = map[Code]public{
 	NotElevated:         {http.StatusForbidden, "Prove who you are once more before this operation"},
 	ReactionBlocked:     {http.StatusForbidden, "Reaction was blocked"},
 	Overloaded:          {http.StatusServiceUnavailable, "API resource is currently overloaded. Try again a little later"},
+	NoForumChannel:      {http.StatusBadRequest, "Webhooks can only create threads in forum channels"},
 }
 
 // Codes are all that there are, in no order.

@@ -1,5 +1,5 @@
 // Package picture reads the images that people send along, as avatars and icons: it lets few at a time be decoded, judges them before that, and
-// draws them anew. It stores and serves nothing.
+// draws them anew. It serves nothing, and stores the pictures of webhooks alone, which one service makes and another one serves.
 package picture
 
 import (

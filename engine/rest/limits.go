@@ -73,7 +73,7 @@ func newRules(l Limits) rules {
 	}
 }
 
-// routeRule is the limit of a route, which everybody has for each channel or guild in its path.
+// routeRule is the limit of a route, which everybody has for each channel, guild or webhook in its path.
 func routeRule(sp spec) *limit.Rule {
 	n, window := sp.limit()
 	return limit.NewRule(sp.method+" "+sp.path, n, window)
@@ -111,14 +111,21 @@ func (s *Server) allow(ctx *fasthttp.RequestCtx, c *Call, r *route) error {
 	if s.deps.Limiter == nil || s.cfg.Internal {
 		return nil
 	}
-	who := limit.User(c.identity.User, majorOf(ctx, r))
-	if r.public {
+	major := majorOf(ctx, r)
+	who := limit.User(c.identity.User, major)
+	switch {
+	case r.byToken:
+		token, _ := ctx.UserValue("token").(string)
+		who = limit.Text(major.String() + "/" + token)
+	case r.public:
 		if !c.counted {
 			return nil
 		}
 		who = limit.Addr(c.client)
-	} else if v := s.deps.Limiter.Take(c.ctx, s.rules.user, limit.User(c.identity.User, 0)); !v.OK {
-		return everywhere(v)
+	default:
+		if v := s.deps.Limiter.Take(c.ctx, s.rules.user, limit.User(c.identity.User, 0)); !v.OK {
+			return everywhere(v)
+		}
 	}
 	v := s.deps.Limiter.Take(c.ctx, r.rule, who)
 	c.verdict, c.bucket = v, r.rule.Name
@@ -128,7 +135,7 @@ func (s *Server) allow(ctx *fasthttp.RequestCtx, c *Call, r *route) error {
 	return nil
 }
 
-// majorOf is the channel or guild in the path. A malformed one is refused later; it counts as none.
+// majorOf is the channel, guild or webhook in the path. A malformed one is refused later; it counts as none.
 func majorOf(ctx *fasthttp.RequestCtx, r *route) id.ID {
 	if r.major == "" {
 		return 0

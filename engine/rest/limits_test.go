@@ -38,6 +38,7 @@ func limited(t *testing.T, l Limits) *Server {
 			GET("/users/{user}", (*site).user, Limit(2, time.Minute)),
 			GET("/channels/{channel}/messages", (*site).list, Limit(3, 5*time.Second)),
 			GET("/open", (*site).me, Public(), Limit(2, time.Minute)),
+			GET("/webhooks/{webhook}/{token}", (*site).me, ByToken(), Limit(2, time.Minute)),
 		}, newSite("here"))
 	})
 }
@@ -78,6 +79,26 @@ func TestLimits_ARouteTellsWhereItsClientStands(t *testing.T) {
 			t.Errorf("user %d: %d", i, a.status)
 		}
 	}
+}
+
+// TestLimits_ATokenInThePathHasItsOwn: from wherever it comes, and whatever others try who do not know it. The token is in none of the headers.
+func TestLimits_ATokenInThePathHasItsOwn(t *testing.T) {
+	t.Parallel()
+	s := limited(t, Limits{InvalidMax: 3})
+	ask := func(want int, path, addr string) {
+		t.Helper()
+		a := do(t, s, "GET", "/api/webhooks/"+path, "", from(addr)...)
+		if a.status != want || a.header.Get("X-RateLimit-Bucket") != "GET /webhooks/{webhook}/{token}" {
+			t.Errorf("%s from %s: %d %v", path, addr, a.status, a.header)
+		}
+	}
+	ask(200, "175928847299117063/one", "192.0.2.1")
+	for _, wrong := range []string{"two", "three", "four", "five"} {
+		ask(200, "175928847299117063/"+wrong, "192.0.2.2")
+	}
+	ask(200, "175928847299117063/one", "192.0.2.3")
+	ask(429, "175928847299117063/one", "192.0.2.4")
+	ask(200, "175928847299117064/one", "192.0.2.4")
 }
 
 func TestLimits_AnotherAddressHasItsOwn(t *testing.T) {

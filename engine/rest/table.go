@@ -54,8 +54,12 @@ func Body(n int) Option { return func(s *spec) { s.bodyMax = n } }
 // Root serves the route by its path as it stands there, not under /api.
 func Root() Option { return func(s *spec) { s.root = true } }
 
-// Limit allows everybody n requests of the route in a window, for each channel or guild in its path; default 60 readings or 30 others in
-// 10 s.
+// ByToken serves the route without a token in the headers: the path parameter {token} is one. What the route allows is then counted by
+// the channel, guild or webhook in the path and this token, from wherever they come; so who does not know it takes nothing from who does.
+func ByToken() Option { return func(s *spec) { s.public, s.byToken = true, true } }
+
+// Limit allows everybody n requests of the route in a window, for each channel, guild or webhook in its path; default 60 readings or 30
+// others in 10 s.
 func Limit(n int, window time.Duration) Option {
 	return func(s *spec) { s.limitMax, s.limitWindow = n, window }
 }
@@ -70,6 +74,7 @@ func OrEmpty() Option { return func(s *spec) { s.empty = true } }
 type spec struct {
 	method, path string
 	public       bool
+	byToken      bool
 	usersOnly    bool
 	root         bool
 	status       int
@@ -184,7 +189,7 @@ func (s *Server) add(sp spec, run func(*Call, *fasthttp.RequestCtx) error) {
 	r := newRouteState(sp.method, sp.path)
 	r.told = sp.told(s.cfg.BodyBytesMax)
 	s.told = append(s.told, r.told)
-	r.public, r.usersOnly, r.run = sp.public, sp.usersOnly, run
+	r.public, r.byToken, r.usersOnly, r.run = sp.public, sp.byToken, sp.usersOnly, run
 	r.rule = routeRule(sp)
 	r.in, r.filesMax, r.forwards = sp.in, sp.filesMax, sp.forwards
 	r.bodyMax = s.cfg.BodyBytesMax
@@ -231,18 +236,19 @@ func (s *Server) mount(to interface {
 
 // route is what serve knows of a mounted route.
 type route struct {
-	public, usersOnly bool
-	bodyMax           int
-	filesMax          int
-	in                reflect.Type
-	forwards          bool     // to another process
-	params            []string // names of the path parameters, in order
-	major             string   // the parameter that limits are counted by; "" for none
-	rule              *limit.Rule
-	told              openapi.Route
-	run               func(*Call, *fasthttp.RequestCtx) error
-	raw               func(*fasthttp.RequestCtx)
-	metrics           routeMetrics
+	public, byToken bool
+	usersOnly       bool
+	bodyMax         int
+	filesMax        int
+	in              reflect.Type
+	forwards        bool     // to another process
+	params          []string // names of the path parameters, in order
+	major           string   // the parameter that limits are counted by; "" for none
+	rule            *limit.Rule
+	told            openapi.Route
+	run             func(*Call, *fasthttp.RequestCtx) error
+	raw             func(*fasthttp.RequestCtx)
+	metrics         routeMetrics
 }
 
 func newRouteState(method, path string) *route {
@@ -251,7 +257,7 @@ func newRouteState(method, path string) *route {
 		if name, ok := strings.CutPrefix(segment, "{"); ok {
 			name = strings.TrimSuffix(name, "}")
 			r.params = append(r.params, name)
-			if r.major == "" && (name == "channel" || name == "guild") {
+			if r.major == "" && (name == "channel" || name == "guild" || name == "webhook") {
 				r.major = name
 			}
 		}

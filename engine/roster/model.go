@@ -21,6 +21,8 @@ import (
 //	members:{s00}:<guild>  hash: <user> → MemberRecord
 //	channel:{s00}:<id>     string: the guild that the channel is in; 0 for a direct one
 //	direct:{s00}:<id>      hash: v, at, direct (wire.Direct), last (position of the latest message)
+//	webhook:{s00}:<id>     string: WebhookRecord
+//	webhooks:{s00}:<guild> set of webhooks
 //	user:{s00}:<user>      hash: v, at, user, bot (hash of the bot's token)
 //	guilds:{s00}:<user>    set of guilds
 //	directs:{s00}:<user>   set of direct channels
@@ -33,13 +35,15 @@ const (
 	fieldLast   = "last"
 )
 
-func guildKey(g id.ID) string   { return bus.Key("guild", g) }
-func membersKey(g id.ID) string { return bus.Key("members", g) }
-func channelKey(c id.ID) string { return bus.Key("channel", c) }
-func userKey(u id.ID) string    { return bus.Key("user", u) }
-func guildsKey(u id.ID) string  { return bus.Key("guilds", u) }
-func directKey(c id.ID) string  { return bus.Key("direct", c) }
-func directsKey(u id.ID) string { return bus.Key("directs", u) }
+func guildKey(g id.ID) string    { return bus.Key("guild", g) }
+func membersKey(g id.ID) string  { return bus.Key("members", g) }
+func channelKey(c id.ID) string  { return bus.Key("channel", c) }
+func userKey(u id.ID) string     { return bus.Key("user", u) }
+func guildsKey(u id.ID) string   { return bus.Key("guilds", u) }
+func directKey(c id.ID) string   { return bus.Key("direct", c) }
+func webhookKey(w id.ID) string  { return bus.Key("webhook", w) }
+func webhooksKey(g id.ID) string { return bus.Key("webhooks", g) }
+func directsKey(u id.ID) string  { return bus.Key("directs", u) }
 
 func channelField(c id.ID) string { return "c:" + c.String() }
 func roleField(r id.ID) string    { return "r:" + r.String() }
@@ -80,6 +84,8 @@ func (r *Roster) ops(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 		}, nil
 	case wire.DirectChanged:
 		return directOps(e)
+	case wire.WebhookChanged, wire.WebhookDeleted:
+		return webhookOps(e)
 	case wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
 		return nil, nil
 	}
@@ -128,10 +134,14 @@ func guildOps(e bus.Entry) ([]bus.Op, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []bus.Op{
+		ops := []bus.Op{
 			{Command: "HDEL", Key: key, Args: []string{channelField(p.ChannelID)}},
 			{Command: "DEL", Key: channelKey(p.ChannelID)},
-		}, nil
+		}
+		for _, w := range p.Webhooks {
+			ops = append(ops, withoutWebhook(e.Guild, w)...)
+		}
+		return ops, nil
 	case wire.RoleCreated, wire.RoleUpdated:
 		p, err := payload[wire.RoleChangedPayload](e)
 		if err != nil {
@@ -168,6 +178,9 @@ func createdOps(e bus.Entry) ([]bus.Op, error) {
 			bus.Op{Command: "HSET", Key: membersKey(e.Guild), Args: []string{m.UserID.String(), mustJSON(m)}},
 			bus.Op{Command: "SADD", Key: guildsKey(m.UserID), Args: []string{e.Guild.String()}})
 	}
+	for _, w := range p.Webhooks {
+		ops = append(ops, withWebhook(w)...)
+	}
 	return ops, nil
 }
 
@@ -175,7 +188,7 @@ func createdOps(e bus.Entry) ([]bus.Op, error) {
 // The guild's hash stays with its version alone, so that a late repeat of an older entry is still known as one.
 func (r *Roster) deletedOps(ctx context.Context, e bus.Entry) ([]bus.Op, error) {
 	_, parts, err := r.log.Look(ctx, []bus.Op{
-		{Command: "HKEYS", Key: membersKey(e.Guild)}, {Command: "HKEYS", Key: guildKey(e.Guild)},
+		{Command: "HKEYS", Key: membersKey(e.Guild)}, {Command: "HKEYS", Key: guildKey(e.Guild)}, {Command: "SMEMBERS", Key: webhooksKey(e.Guild)},
 	})
 	if err != nil {
 		return nil, err
@@ -188,7 +201,14 @@ func (r *Roster) deletedOps(ctx context.Context, e bus.Entry) ([]bus.Op, error) 
 	if err != nil {
 		return nil, fmt.Errorf("fields of guild %s: %w", e.Guild, err)
 	}
-	ops := []bus.Op{{Command: "DEL", Key: membersKey(e.Guild)}, {Command: "DEL", Key: guildKey(e.Guild)}}
+	webhooks, err := parseIDs(parts[2])
+	if err != nil {
+		return nil, fmt.Errorf("webhooks of guild %s: %w", e.Guild, err)
+	}
+	ops := []bus.Op{{Command: "DEL", Key: membersKey(e.Guild)}, {Command: "DEL", Key: guildKey(e.Guild)}, {Command: "DEL", Key: webhooksKey(e.Guild)}}
+	for _, w := range webhooks {
+		ops = append(ops, bus.Op{Command: "DEL", Key: webhookKey(w)})
+	}
 	for _, m := range members {
 		if user, err := id.Parse(m); err == nil {
 			ops = append(ops, bus.Op{Command: "SREM", Key: guildsKey(user), Args: []string{e.Guild.String()}})

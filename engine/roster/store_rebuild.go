@@ -95,7 +95,7 @@ func Rebuild(ctx context.Context, log *bus.Log, pool *pgxpool.Pool, in Rebuildin
 
 // drop removes the read model of a closed log.
 func drop(ctx context.Context, log *bus.Log) error {
-	for _, kind := range []string{"guild", "members", "channel", "user", "guilds", "direct", "directs"} {
+	for _, kind := range []string{"guild", "members", "channel", "user", "guilds", "direct", "directs", "webhook", "webhooks"} {
 		for from := uint64(0); ; {
 			keys, next, err := log.Keys(ctx, kind, from)
 			if err != nil {

@@ -60,6 +60,7 @@ var thirdParties = map[string][]string{
 	"github.com/VictoriaMetrics/metrics":     {anywhere},
 	"github.com/cenkalti/backoff/v5":         {anywhere},
 	"github.com/hashicorp/golang-lru/v2":     {anywhere},
+	"github.com/pion":                        {"sfu/..."},
 	"golang.org/x/sync":                      {anywhere},
 	"golang.org/x/crypto":                    {"engine/token", "engine/rest", "services/auth"},
 	"golang.org/x/image":                     {"engine/picture", "services/messaging"},

@@ -25,7 +25,11 @@ func NewSealer(keys Keys) (*Sealer, error) {
 	if len(keys.seal) != sealKeyBytes {
 		return nil, errors.New("there is no key to seal with: load the private keys")
 	}
-	block, err := aes.NewCipher(keys.seal)
+	return newSealer(keys.seal)
+}
+
+func newSealer(key []byte) (*Sealer, error) {
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}

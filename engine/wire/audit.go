@@ -121,7 +121,7 @@ type AuditLog struct {
 	Entries         List[AuditNote] `json:"audit_log_entries"`
 	Users           List[User]      `json:"users"`
 	Integrations    List[Null]      `json:"integrations"`
-	Webhooks        List[Null]      `json:"webhooks"`
+	Webhooks        List[Webhook]   `json:"webhooks"`
 	ScheduledEvents List[Null]      `json:"guild_scheduled_events"`
 	Threads         List[Null]      `json:"threads"`
 	Commands        List[Null]      `json:"application_commands"`

@@ -23,6 +23,7 @@ var Dispatches = map[string]any{
 	"CHANNEL_DELETE":                AnyChannel{},
 	"INVITE_CREATE":                 InviteCreate{},
 	"INVITE_DELETE":                 InviteDelete{},
+	"WEBHOOKS_UPDATE":               WebhooksUpdate{},
 	"MESSAGE_CREATE":                Message{},
 	"MESSAGE_UPDATE":                Message{},
 	"MESSAGE_DELETE":                MessageDelete{},

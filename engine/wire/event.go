@@ -30,6 +30,8 @@ const (
 	BanRemoved       EventType = "BAN_REMOVED"            // BanChangedPayload
 	InviteCreated    EventType = "INVITE_CREATED"         // InviteChangedPayload
 	InviteDeleted    EventType = "INVITE_DELETED"         // InviteDeletedPayload
+	WebhookChanged   EventType = "WEBHOOK_CHANGED"        // WebhookChangedPayload: one was made, or is another one now
+	WebhookDeleted   EventType = "WEBHOOK_DELETED"        // WebhookDeletedPayload; not of those that go with their channel
 	DirectChanged    EventType = "DIRECT_CHANGED"         // DirectChangedPayload: a direct channel was opened, closed, or is another one now
 	MessageSent      EventType = "MESSAGE_SENT"           // MessageSentPayload
 	MessageUpdated   EventType = "MESSAGE_UPDATED"        // MessageUpdatedPayload
@@ -79,6 +81,8 @@ var Events = map[EventType]Event{
 	BanRemoved:       {Dispatches: []string{"GUILD_BAN_REMOVE", auditCreated}, Intent: IntentGuildModeration, Durable: true},
 	InviteCreated:    {Dispatches: []string{"INVITE_CREATE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
 	InviteDeleted:    {Dispatches: []string{"INVITE_DELETE", auditCreated}, Intent: IntentGuildInvites, Durable: true},
+	WebhookChanged:   {Dispatches: []string{"WEBHOOKS_UPDATE", auditCreated}, Intent: IntentGuildWebhooks, Durable: true},
+	WebhookDeleted:   {Dispatches: []string{"WEBHOOKS_UPDATE", auditCreated}, Intent: IntentGuildWebhooks, Durable: true},
 	DirectChanged:    {Dispatches: []string{"CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"}, Durable: true},
 	MessageSent:      {Dispatches: []string{"MESSAGE_CREATE", "CHANNEL_CREATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
 	MessageUpdated:   {Dispatches: []string{"MESSAGE_UPDATE"}, Intent: IntentGuildMessages, DirectIntent: IntentDirectMessages, Durable: true},
@@ -112,6 +116,8 @@ type ServerCreatedPayload struct {
 	Channels List[Channel]      `json:"channels"`
 	Roles    List[Role]         `json:"roles"`
 	Members  List[MemberRecord] `json:"members"`
+	// Webhooks are none in a new guild; there may be some when one is restored.
+	Webhooks []WebhookRecord `json:"webhooks,omitempty"`
 }
 
 // ServerUpdatedPayload is the body of SERVER_UPDATED.
@@ -132,9 +138,10 @@ type ChannelChangedPayload struct {
 	Others []Channel `json:"others,omitempty"`
 }
 
-// ChannelDeletedPayload is the body of CHANNEL_DELETED.
+// ChannelDeletedPayload is the body of CHANNEL_DELETED, with the webhooks that went with it.
 type ChannelDeletedPayload struct {
-	ChannelID id.ID `json:"channel_id"`
+	ChannelID id.ID   `json:"channel_id"`
+	Webhooks  []id.ID `json:"webhooks,omitempty"`
 }
 
 // RoleChangedPayload is the body of ROLE_CREATED and ROLE_UPDATED.

@@ -24,6 +24,8 @@ const (
 	ChannelsPerGuildMax   = 500
 	RolesPerGuildMax      = 250
 	InvitesPerGuildMax    = 1000
+	WebhooksPerGuildMax   = 1000
+	WebhooksPerChannelMax = 15
 	OverwritesMax         = 100
 	ChannelsInCategoryMax = 50
 

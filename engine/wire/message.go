@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"unicode/utf8"
 
@@ -37,6 +38,9 @@ const (
 // when the entry is in the log (the author's look may change later), and AppendMessage
 // splices them in. Its JSON is the rest that AppendMessage takes.
 type MessageBody struct {
+	// Own is the author of a webhook's message, whose name and picture are those of this message alone; nil for all others. It stands first:
+	// see AppendMessage.
+	Own             *User                    `json:"author,omitempty"`
 	Type            MessageType              `json:"type"`
 	ChannelID       id.ID                    `json:"channel_id"`
 	Content         string                   `json:"content"`
@@ -54,6 +58,8 @@ type MessageBody struct {
 	Reference       *MessageReference        `json:"message_reference,omitempty"`
 	Referenced      Optional[RepliedMessage] `json:"referenced_message,omitzero"` // null: deleted
 	Reactions       []Reaction               `json:"reactions,omitempty"`
+	WebhookID       id.ID                    `json:"webhook_id,omitempty"`
+	ApplicationID   id.ID                    `json:"application_id,omitempty"`
 }
 
 // Message is a whole message. The last three fields are in gateway events alone.
@@ -92,6 +98,8 @@ type RepliedBody struct {
 	Pinned          bool              `json:"pinned"`
 	TTS             bool              `json:"tts"`
 	Reference       *MessageReference `json:"message_reference,omitempty"`
+	WebhookID       id.ID             `json:"webhook_id,omitempty"`
+	ApplicationID   id.ID             `json:"application_id,omitempty"`
 }
 
 // Replied is the message as a reply to it tells it.
@@ -99,7 +107,7 @@ func (m Message) Replied() RepliedMessage {
 	return RepliedMessage{ID: m.ID, Timestamp: m.Timestamp, Author: m.Author, RepliedBody: RepliedBody{
 		Type: m.Type, ChannelID: m.ChannelID, Content: m.Content, Mentions: m.Mentions, MentionRoles: m.MentionRoles,
 		MentionEveryone: m.MentionEveryone, Attachments: m.Attachments, Embeds: m.Embeds, Components: m.Components,
-		EditedTimestamp: m.EditedTimestamp, Flags: m.Flags, Pinned: m.Pinned, TTS: m.TTS, Reference: m.Reference,
+		EditedTimestamp: m.EditedTimestamp, Flags: m.Flags, Pinned: m.Pinned, TTS: m.TTS, Reference: m.Reference, WebhookID: m.WebhookID, ApplicationID: m.ApplicationID,
 	}}
 }
 
@@ -292,17 +300,21 @@ type MessageDeleteBulk struct {
 }
 
 // AppendMessage appends a message as JSON: {"id":…,"timestamp":…,"author":…,<rest>}, where
-// author is the JSON of a User and rest that of a MessageBody. It is the one splice by which
-// a message gets its id and time, for REST, history and the gateway alike.
+// author is the JSON of a User and rest that of a MessageBody. A body that has an author of its own
+// keeps it. It is the one splice by which a message gets its id and time, for REST, history and the
+// gateway alike.
 func AppendMessage(dst []byte, message id.ID, author, rest []byte) []byte {
-	return appendBody(appendHead(dst, message, author), rest)
+	return appendBody(appendHead(dst, message, author, rest), rest)
 }
+
+// ownHead is how a body begins that has an author of its own.
+const ownHead = `{"author":`
 
 // AppendMessageEvent appends the d of MESSAGE_CREATE or MESSAGE_UPDATE: the same message with
 // guild_id and member (the JSON of MemberFields), which are left out when there are none, and
 // channel_type.
 func AppendMessageEvent(dst []byte, message, guild id.ID, kind ChannelType, author, member, rest []byte) []byte {
-	dst = appendHead(dst, message, author)
+	dst = appendHead(dst, message, author, rest)
 	if guild != 0 {
 		dst = append(dst, `"guild_id":`...)
 		dst = guild.AppendJSON(dst)
@@ -319,12 +331,16 @@ func AppendMessageEvent(dst []byte, message, guild id.ID, kind ChannelType, auth
 	return appendBody(dst, rest)
 }
 
-func appendHead(dst []byte, message id.ID, author []byte) []byte {
+func appendHead(dst []byte, message id.ID, author, rest []byte) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = message.AppendJSON(dst)
 	dst = append(dst, `,"timestamp":"`...)
 	dst = id.AppendTimestamp(dst, message.Ms())
-	dst = append(dst, `","author":`...)
+	dst = append(dst, `",`...)
+	if bytes.HasPrefix(rest, []byte(ownHead)) {
+		return dst
+	}
+	dst = append(dst, `"author":`...)
 	dst = append(dst, author...)
 	return append(dst, ',')
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -83,6 +84,29 @@ func TestRedact_LeavesNothingToRead(t *testing.T) {
 	want(t, "readers of none", RepliedReaders(mustJSON(t, MessageBody{Content: "x"})), nil)
 	if _, err := Redact([]byte(`{"type":`), true, true); err == nil {
 		t.Error("a torn body was redacted")
+	}
+}
+
+// TestAppendMessage_KeepsAnAuthorOfItsOwn: once, wherever a message is told, and also when its content is not.
+func TestAppendMessage_KeepsAnAuthorOfItsOwn(t *testing.T) {
+	t.Parallel()
+	author := WebhookRecord{ID: sampleID, Name: "hook"}.Author("own")
+	body := mustJSON(t, MessageBody{Own: &author, ChannelID: sampleID, Content: "secret", WebhookID: sampleID})
+	bare, err := Redact(body, true, true)
+	if err != nil || bytes.Contains(bare, []byte("secret")) {
+		t.Fatalf("%s %v", bare, err)
+	}
+	other := mustJSON(t, sampleUser())
+	for what, raw := range map[string][]byte{
+		"a message": AppendMessage(nil, sampleID, other, body), "a bare one": AppendMessage(nil, sampleID, other, bare),
+		"an event": AppendMessageEvent(nil, sampleID, 7, ChannelText, other, nil, body),
+	} {
+		var m Message
+		if err := json.Unmarshal(raw, &m); err != nil || bytes.Count(raw, []byte(`"author":`)) != 1 {
+			t.Errorf("%s: %s %v", what, raw, err)
+		}
+		want(t, what, m.Author, author)
+		want(t, what, m.WebhookID, sampleID)
 	}
 }
 

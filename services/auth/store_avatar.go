@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/xcord/xcord/engine/fault"
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/picture"
 )
@@ -30,14 +29,14 @@ func keepAvatar(ctx context.Context, tx transaction, user id.ID, p *picture.Pict
 
 const selectAvatar = `select hash, type, body from avatars where "user" = $1 and hash = $2`
 
-// avatar finds a picture that somebody has now.
+// avatar finds a picture that somebody has now, a user or a webhook.
 func (s store) avatar(ctx context.Context, user id.ID, hash string) (picture.Picture, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var p picture.Picture
 	err := s.pool.QueryRow(ctx, selectAvatar, int64(user), hash).Scan(&p.Hash, &p.Type, &p.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return picture.Picture{}, fault.NotFound()
+		p, err = picture.OfWebhook(ctx, s.pool, user, hash)
 	}
 	return p, outage("read an avatar", err)
 }

@@ -134,6 +134,10 @@ func (c *court) lay(t *testing.T) {
 	for _, who := range []string{"member", "denied"} {
 		c.names[who] = c.as[who].id.String()
 	}
+	hook := c.hook(t, c.channel)
+	c.names["webhook"], c.names["wh-token"] = hook.ID.String(), hook.Token
+	c.names["hooked"] = c.says(t, hook).ID.String()
+	c.names["wh-hidden"] = c.hook(t, c.hidden).ID.String()
 	// A DM of the owner and the member, and a group of these and the moderator, in which the administrator was.
 	dm, err := owner.OpenChannel(t.Context(), c.as["member"].id)
 	c.must(t, err)
@@ -174,6 +178,15 @@ func (c *court) lay(t *testing.T) {
 			c.must(t, err)
 			return in.Code
 		},
+		"new-webhook": func(t *testing.T) string { return c.newHook(t).ID.String() },
+		"new-wh-hidden": func(t *testing.T) string {
+			return c.hook(t, c.hidden).ID.String()
+		},
+		"new-webhook-address": func(t *testing.T) string {
+			hook := c.newHook(t)
+			return hook.ID.String() + "/" + hook.Token
+		},
+		"new-hooked":      func(t *testing.T) string { return c.says(t, hook).ID.String() },
 		"new-application": func(t *testing.T) string { return c.botOf(t, owner).String() },
 		"new-bot":         func(t *testing.T) string { return c.bot(t).String() },
 		"new-member": func(t *testing.T) string {
@@ -187,6 +200,28 @@ func (c *court) lay(t *testing.T) {
 			return bot.String()
 		},
 	}
+}
+
+// hook makes a webhook of the owner's.
+func (c *court) hook(t *testing.T, channel id.ID) (made wire.Webhook) {
+	t.Helper()
+	c.must(t, c.as["owner"].Do(t.Context(), "POST", "/channels/"+channel.String()+"/webhooks", wire.CreateWebhook{Name: "hook"}, &made))
+	return made
+}
+
+// newHook is one in a channel of its own, so that there is room for any number.
+func (c *court) newHook(t *testing.T) wire.Webhook {
+	t.Helper()
+	ch, err := c.as["owner"].CreateChannel(t.Context(), c.guild, wire.CreateChannel{Name: "fresh"})
+	c.must(t, err)
+	return c.hook(t, ch.ID)
+}
+
+// says lets a webhook write.
+func (c *court) says(t *testing.T, hook wire.Webhook) (m wire.Message) {
+	t.Helper()
+	c.must(t, c.as["anonymous"].Do(t.Context(), "POST", "/webhooks/"+hook.ID.String()+"/"+hook.Token+"?wait=true", map[string]string{"content": "by hook"}, &m))
+	return m
 }
 
 // group makes one of the owner's with askers.

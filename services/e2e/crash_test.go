@@ -237,6 +237,7 @@ func TestCrash_LosesNothingThatWasAnswered(t *testing.T) {
 	_, channel := ada.guild(t, "first")
 	watcher := newWatcher(t, ada, channel)
 	stream := newStream(t, ada, channel, 6)
+	stream.join(t, ada, channel)
 
 	rounds := []string{"all", "all", "redis", "all", "postgres", "all", "xcord", "all"}
 	for i, victim := range rounds {
@@ -303,6 +304,7 @@ func TestCrash_LosesNothingThatWasAnswered(t *testing.T) {
 // stream is some goroutines that post without a break.
 type stream struct {
 	answered, failed atomic.Int64
+	ctx              context.Context // ends with the stream
 	cancel           context.CancelFunc
 	done             sync.WaitGroup
 	more             chan struct{}
@@ -313,11 +315,11 @@ type stream struct {
 
 func newStream(t *testing.T, p *person, channel id.ID, posters int) *stream {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &stream{cancel: cancel, more: make(chan struct{}, 1_000_000), acks: map[id.ID]string{}}
+	s := &stream{ctx: ctx, cancel: cancel, more: make(chan struct{}, 1_000_000), acks: map[id.ID]string{}}
 	for poster := range posters {
 		s.done.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				s.post(ctx, p, channel, fmt.Sprintf("poster %d post %d", poster, i))
+				s.post(p, channel, fmt.Sprintf("poster %d post %d", poster, i))
 			}
 		})
 	}
@@ -325,11 +327,35 @@ func newStream(t *testing.T, p *person, channel id.ID, posters int) *stream {
 	return s
 }
 
+// join lets a webhook post as well.
+func (s *stream) join(t *testing.T, p *person, channel id.ID) {
+	t.Helper()
+	var hook wire.Webhook
+	if err := p.Do(t.Context(), "POST", "/channels/"+channel.String()+"/webhooks", wire.CreateWebhook{Name: "hook"}, &hook); err != nil {
+		t.Fatal(err)
+	}
+	path := "/webhooks/" + hook.ID.String() + "/" + hook.Token + "?wait=true"
+	s.done.Go(func() {
+		for i := 0; s.ctx.Err() == nil; i++ {
+			text := fmt.Sprintf("webhook post %d", i)
+			s.repeat(text, func() (m wire.Message, err error) {
+				in := wire.ExecuteWebhook{Content: text, Nonce: wire.Nonce(strconv.Quote(text)), EnforceNonce: true}
+				err = p.Do(s.ctx, "POST", path, in, &m)
+				return m, err
+			})
+		}
+	})
+}
+
 // post repeats one message under one nonce until it is answered, as a client does that shows "sending…".
-func (s *stream) post(ctx context.Context, p *person, channel id.ID, text string) {
+func (s *stream) post(p *person, channel id.ID, text string) {
 	in := wire.CreateMessage{Content: text, Nonce: wire.Nonce(strconv.Quote(text)), EnforceNonce: true}
-	for ctx.Err() == nil {
-		m, err := p.CreateMessage(ctx, channel, in)
+	s.repeat(text, func() (wire.Message, error) { return p.CreateMessage(s.ctx, channel, in) })
+}
+
+func (s *stream) repeat(text string, say func() (wire.Message, error)) {
+	for s.ctx.Err() == nil {
+		m, err := say()
 		if err != nil {
 			s.failed.Add(1)
 			continue

@@ -146,6 +146,11 @@ func (c *court) deeds() map[string]deed {
 				return m
 			})
 		}
+		on("WEBHOOKS_UPDATE", place, func(t *testing.T) string {
+			hook := c.hook(t, channel)
+			c.must(t, owner.Do(t.Context(), "DELETE", "/webhooks/"+hook.ID.String(), nil, nil))
+			return channel.String()
+		})
 		on("INVITE_CREATE", place, func(t *testing.T) string {
 			in, err := owner.CreateInvite(t.Context(), channel, wire.CreateInvite{Unique: new(true)})
 			c.must(t, err)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -101,6 +102,24 @@ func newLibrary(t *testing.T, c *court) *library {
 	c.must(t, l.bot.Open())
 	t.Cleanup(func() { _ = l.bot.Close() }) // twice is fine
 	return l
+}
+
+// served says whether there is a picture at a path.
+func (l *library) served(path string) error {
+	res, err := http.Get(l.url + path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "image/png" {
+		return fmt.Errorf("%s: %s %s", path, res.Status, res.Header.Get("Content-Type"))
+	}
+	return nil
+}
+
+// hasHook says whether the library's webhook is among some, with its token.
+func (l *library) hasHook(all []*discordgo.Webhook) bool {
+	return slices.ContainsFunc(all, func(w *discordgo.Webhook) bool { return w.ID == l.webhook && w.Token == l.token && w.User.ID == l.me })
 }
 
 // everyCall runs the table: each method against the endpoint that it is for. A call whose endpoint the server does not describe waits for it.
@@ -609,11 +628,11 @@ var libraryCalls = []libraryCall{
 	}},
 	{"ChannelWebhooks", "GET /channels/{}/webhooks", func(l *library) error {
 		w, err := l.bot.ChannelWebhooks(l.channel)
-		return right(err, len(w) == 1 && w[0].ID == l.webhook, w)
+		return right(err, l.hasHook(w), w)
 	}},
 	{"GuildWebhooks", "GET /guilds/{}/webhooks", func(l *library) error {
 		w, err := l.bot.GuildWebhooks(l.guild)
-		return right(err, len(w) == 1, w)
+		return right(err, l.hasHook(w), w)
 	}},
 	{"Webhook", "GET /webhooks/{}", func(l *library) error {
 		w, err := l.bot.Webhook(l.webhook)
@@ -624,17 +643,25 @@ var libraryCalls = []libraryCall{
 		return right(err, err == nil && w.ID == l.webhook, w)
 	}},
 	{"WebhookEdit", "PATCH /webhooks/{}", func(l *library) error {
-		w, err := l.bot.WebhookEdit(l.webhook, "renamed", "", l.channel)
-		return right(err, err == nil && w.Name == "renamed", w)
+		w, err := l.bot.WebhookEdit(l.webhook, "renamed", "data:image/png;base64,"+dot(l.t), l.channel)
+		if err = right(err, err == nil && w.Name == "renamed" && w.Avatar != "", w); err != nil {
+			return err
+		}
+		return l.served("/avatars/" + w.ID + "/" + w.Avatar + ".png")
 	}},
 	{"WebhookEditWithToken", "PATCH /webhooks/{}/{}", func(l *library) error {
 		w, err := l.bot.WebhookEditWithToken(l.webhook, l.token, "again", "")
 		return right(err, err == nil && w.Name == "again", w)
 	}},
 	{"WebhookExecute", "POST /webhooks/{}/{}", func(l *library) error {
-		m, err := l.bot.WebhookExecute(l.webhook, l.token, true, &discordgo.WebhookParams{Content: "by hook"})
-		if err = right(err, err == nil && m.Content == "by hook" && m.WebhookID == l.webhook, m); err != nil {
+		file := []*discordgo.File{{Name: "hook.txt", Reader: strings.NewReader("file")}}
+		m, err := l.bot.WebhookExecute(l.webhook, l.token, true, &discordgo.WebhookParams{Content: "by hook", Username: "other", Files: file})
+		if err = right(err, err == nil && m.Content == "by hook" && m.WebhookID == l.webhook && m.Author.Username == "other" && m.Author.Bot &&
+			len(m.Attachments) == 1 && m.Member == nil, m); err != nil {
 			return err
+		}
+		if silent, err := l.bot.WebhookExecute(l.webhook, l.token, false, &discordgo.WebhookParams{Content: "by hook"}); err != nil || silent != nil {
+			return fmt.Errorf("without wait: %+v, %w", silent, err)
 		}
 		l.message = m.ID
 		return nil
@@ -656,8 +683,12 @@ var libraryCalls = []libraryCall{
 		return l.bot.WebhookDelete(w.ID)
 	}},
 	{"WebhookDeleteWithToken", "DELETE /webhooks/{}/{}", func(l *library) error {
+		// The library wants an object where the answer is a 204, also of the server that it was written for.
 		_, err := l.bot.WebhookDeleteWithToken(l.webhook, l.token)
-		return err
+		if _, gone := l.bot.Webhook(l.webhook); gone == nil || !strings.Contains(gone.Error(), `"code":10015`) {
+			return fmt.Errorf("it is still there: %w", errors.Join(err, gone))
+		}
+		return nil
 	}},
 	{"RequestGuildMembers", "", func(l *library) error { return l.bot.RequestGuildMembers(l.guild, "", 0, "nonce", true) }},
 	{"UpdateCustomStatus", "", func(l *library) error { return l.bot.UpdateCustomStatus("here") }},

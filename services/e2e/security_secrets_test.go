@@ -64,6 +64,15 @@ func TestSecurity_secrets_canary(t *testing.T) {
 		t.Fatal(err)
 	}
 	note(bot.Token)
+	var hook wire.Webhook
+	if err := ada.Do(t.Context(), "POST", "/channels/"+channel.String()+"/webhooks", wire.CreateWebhook{Name: "hook"}, &hook); err != nil {
+		t.Fatal(err)
+	}
+	note(hook.Token)
+	hooked := "/webhooks/" + hook.ID.String() + "/" + hook.Token
+	if err := c.Do(t.Context(), "POST", hooked+"?wait=true", map[string]string{"content": said}, nil); err != nil {
+		t.Fatal(err)
+	}
 	socket, _ := w.identified(t, in.Token)
 	socket.until(t, wire.OpDispatch, "GUILD_CREATE")
 	robot := w.dial(t, v10)
@@ -104,6 +113,12 @@ func TestSecurity_secrets_canary(t *testing.T) {
 	refuse("GET", "/users/@me", "Bot "+bot.Token+"x", "")
 	refuse("GET", "/users/@me?token="+in.Token+"&x=%zz", "", "")
 	refuse("GET", "/nowhere/"+in.Token, in.Token, "")
+	refuse("POST", hooked, "", `{"content":5}`)
+	refuse("POST", hooked+"x", "", `{"content":"x"}`)
+	refuse("PUT", hooked, "", "")
+	refuse("PATCH", hooked+"/messages/5", "", `{"content":"x"}`)
+	refuse("GET", "/webhooks/5/"+hook.Token, "", "")
+	refuse("GET", "/webhooks/x/"+hook.Token, "", "")
 	refuse("POST", "/channels/"+channel.String()+"/messages", in.Token, `{"content":"`+said+`","embeds":5}`)
 	refuse("PATCH", "/users/@me", in.Token, `{"password":"`+other+`","new_password":"`+password+`"}`)
 	bad := w.dial(t, v10)

@@ -204,7 +204,7 @@ func (c *core) move(e bus.Entry, loaded *reading) (guild *roster.Guild, broken b
 	switch e.Type {
 	case wire.MemberJoined, wire.MemberUpdated, wire.MemberRemoved:
 		c.review(e.User, e.Guild, cp, was)
-	case wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
+	case wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted, wire.WebhookChanged, wire.WebhookDeleted:
 	default:
 		c.reviewAll(cp, was)
 	}

@@ -97,6 +97,8 @@ func expandPayload(e bus.Entry, guild *roster.Guild) ([]*hub.Event, error) {
 		return expandBan(e)
 	case wire.InviteCreated, wire.InviteDeleted:
 		return expandInvite(e)
+	case wire.WebhookChanged, wire.WebhookDeleted:
+		return expandWebhook(e)
 	}
 	return nil, nil
 }
@@ -279,4 +281,25 @@ func expandInvite(e bus.Entry) ([]*hub.Event, error) {
 	ev := guildEvent(e, "INVITE_CREATE", wire.IntentGuildInvites, p.Invite.Created())
 	ev.Channel = p.Invite.Channel.ID
 	return []*hub.Event{ev}, nil
+}
+
+// expandWebhook tells of the channel whose webhooks are different now, and of the one where it was before.
+func expandWebhook(e bus.Entry) ([]*hub.Event, error) {
+	channels := []id.ID{e.Channel}
+	if e.Type == wire.WebhookChanged {
+		p, err := payload[wire.WebhookChangedPayload](e)
+		if err != nil {
+			return nil, err
+		}
+		if p.From != 0 {
+			channels = append(channels, p.From)
+		}
+	}
+	var events []*hub.Event
+	for _, c := range channels {
+		ev := guildEvent(e, "WEBHOOKS_UPDATE", wire.IntentGuildWebhooks, wire.WebhooksUpdate{GuildID: e.Guild, ChannelID: c})
+		ev.Channel = c
+		events = append(events, ev)
+	}
+	return events, nil
 }

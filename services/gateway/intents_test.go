@@ -75,6 +75,8 @@ func samples() []sample {
 		{about(wire.BanAdded, carol), wire.BanChangedPayload{User: person(carol)}, []string{"GUILD_BAN_ADD"}},
 		{in(wire.InviteCreated, general), wire.InviteChangedPayload{Invite: wire.Invite{Code: "c", Channel: wire.InviteChannel{ID: general}}}, []string{"INVITE_CREATE"}},
 		{in(wire.InviteDeleted, general), wire.InviteDeletedPayload{Code: "c", ChannelID: general}, []string{"INVITE_DELETE"}},
+		{in(wire.WebhookChanged, general), wire.WebhookChangedPayload{Webhook: wire.WebhookRecord{ID: 9, GuildID: guild, ChannelID: general}}, []string{"WEBHOOKS_UPDATE"}},
+		{in(wire.WebhookDeleted, general), wire.WebhookDeletedPayload{WebhookID: 9, ChannelID: general}, []string{"WEBHOOKS_UPDATE"}},
 		{in(wire.MessageSent, general), wire.MessageSentPayload{Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_CREATE"}},
 		{in(wire.MessageUpdated, general), wire.MessageUpdatedPayload{MessageID: 7, Message: encode(message), Author: encode(person(bob))}, []string{"MESSAGE_UPDATE"}},
 		{in(wire.MessageDeleted, general), wire.MessageDeletedPayload{IDs: wire.List[id.ID]{7}}, []string{"MESSAGE_DELETE"}},

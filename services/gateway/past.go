@@ -147,7 +147,8 @@ func mayShow(e bus.Entry, v *hub.View) bool {
 		return e.User == v.User
 	case wire.ServerCreated:
 		return founded(e, v.User)
-	case wire.UserCreated, wire.UserUpdated, wire.RoleCreated, wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted:
+	case wire.UserCreated, wire.UserUpdated, wire.RoleCreated, wire.BanAdded, wire.BanRemoved, wire.InviteCreated, wire.InviteDeleted,
+		wire.WebhookChanged, wire.WebhookDeleted:
 		return false
 	}
 	return v.Guilds[e.Guild] != nil

@@ -132,8 +132,32 @@ func (s *Service) listAudit(c *rest.Call, in wire.ListAuditLog) (out wire.AuditL
 	}
 	users = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(users))), func(u id.ID) bool { return u == 0 })
 	faces, err := s.roster.Users(ctx, users)
+	if err != nil {
+		return out, err
+	}
 	for _, u := range users {
 		out.Users = append(out.Users, faces[u])
+	}
+	out.Webhooks, err = s.auditWebhooks(ctx, grant.Guild.ID, out.Entries)
+	return out, err
+}
+
+// auditWebhooks are the webhooks that notes are about, as far as there still are any, without their tokens.
+func (s *Service) auditWebhooks(ctx context.Context, guild id.ID, notes []wire.AuditNote) (out wire.List[wire.Webhook], err error) {
+	about := map[id.ID]bool{}
+	for _, n := range notes {
+		if n.Action >= wire.AuditWebhookCreate && n.Action <= wire.AuditWebhookDelete {
+			about[n.Target] = true
+		}
+	}
+	if len(about) == 0 {
+		return nil, nil
+	}
+	rows, err := s.store.webhooks(ctx, guild, 0)
+	for _, row := range rows {
+		if about[row.ID] {
+			out = append(out, row.Public())
+		}
 	}
 	return out, err
 }

@@ -205,7 +205,15 @@ func (s *Service) deleteChannel(c *rest.Call, _ rest.None) (wire.AnyChannel, err
 	}
 	err = s.changeChannel(c, perm.ManageChannels, nil, func(ctx context.Context, w *change, ch wire.Channel, _ perm.Bits) (event, error) {
 		out = ch
-		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: wire.ChannelDeletedPayload{ChannelID: ch.ID}}
+		webhooks, err := selectWebhooks(ctx, w.tx, ch.GuildID, ch.ID)
+		if err != nil {
+			return event{}, err
+		}
+		gone := wire.ChannelDeletedPayload{ChannelID: ch.ID}
+		for _, hook := range webhooks {
+			gone.Webhooks = append(gone.Webhooks, hook.ID)
+		}
+		e := event{kind: wire.ChannelDeleted, channel: ch.ID, payload: gone}
 		deleted := note{action: wire.AuditChannelDelete, target: ch.ID}
 		if w.seenByAll(ch) {
 			deleted.changes = differences(ch, nil)

@@ -70,6 +70,16 @@ var Routes = rest.Table[*Service]{
 	rest.POST("/invites/{code}", (*Service).acceptInvite, rest.UsersOnly()),
 	rest.DELETE("/invites/{code}", (*Service).deleteInvite),
 
+	rest.GET("/channels/{channel}/webhooks", (*Service).listChannelWebhooks),
+	rest.POST("/channels/{channel}/webhooks", (*Service).createWebhook, rest.Body(iconBodyMax)),
+	rest.GET("/guilds/{guild}/webhooks", (*Service).listGuildWebhooks),
+	rest.GET("/webhooks/{webhook}", (*Service).getWebhook),
+	rest.PATCH("/webhooks/{webhook}", (*Service).updateWebhook, rest.Body(iconBodyMax)),
+	rest.DELETE("/webhooks/{webhook}", (*Service).deleteWebhook),
+	rest.GET("/webhooks/{webhook}/{token}", (*Service).getWebhookByToken, rest.ByToken()),
+	rest.PATCH("/webhooks/{webhook}/{token}", (*Service).updateWebhookByToken, rest.ByToken(), rest.Body(iconBodyMax)),
+	rest.DELETE("/webhooks/{webhook}/{token}", (*Service).deleteWebhookByToken, rest.ByToken()),
+
 	rest.GET("/guilds/{guild}/emojis", (*Service).listNothing),
 	rest.GET("/guilds/{guild}/stickers", (*Service).listNothing),
 	rest.GET("/guilds/{guild}/scheduled-events", (*Service).listNothing),

@@ -1,4 +1,4 @@
-// Package guilds is the server management service: guilds, their channels, roles, members, bans and invites. It owns their rows
+// Package guilds is the server management service: guilds, their channels, roles, members, bans, invites and webhooks. It owns their rows
 // and is the only one that changes them.
 //
 // It does not know messages, presence or voice, does not own accounts (a member's user comes from the roster), and sends
@@ -28,6 +28,7 @@ import (
 	"github.com/xcord/xcord/engine/postgres"
 	"github.com/xcord/xcord/engine/presence"
 	"github.com/xcord/xcord/engine/roster"
+	"github.com/xcord/xcord/engine/token"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -37,9 +38,9 @@ var iconRefused = metrics.NewCounter(`xcord_guilds_icon_refused_total`)
 type Config struct {
 	// GuildsMax is how many guilds a user may be in (default 100, as clients expect).
 	GuildsMax int
-	// ChannelsMax, RolesMax and InvitesMax bound what one guild has (defaults: wire's limits, 500, 250 and 1000). A
+	// ChannelsMax, RolesMax, InvitesMax and WebhooksMax bound what one guild has (defaults: wire's limits, 500, 250, 1000 and 1000). A
 	// guild is read as a whole, so these bound that, too.
-	ChannelsMax, RolesMax, InvitesMax int
+	ChannelsMax, RolesMax, InvitesMax, WebhooksMax int
 	// AuditKeep is how long the audit log remembers (default 45 days).
 	AuditKeep time.Duration
 }
@@ -57,6 +58,9 @@ func (c Config) withDefaults() Config {
 	if c.InvitesMax == 0 {
 		c.InvitesMax = wire.InvitesPerGuildMax
 	}
+	if c.WebhooksMax == 0 {
+		c.WebhooksMax = wire.WebhooksPerGuildMax
+	}
 	if c.AuditKeep == 0 {
 		c.AuditKeep = 45 * 24 * time.Hour
 	}
@@ -70,6 +74,7 @@ func (c Config) Validate() error {
 	var errs []error
 	for name, n := range map[string]int{
 		"GuildsMax": c.GuildsMax, "ChannelsMax": c.ChannelsMax, "RolesMax": c.RolesMax, "InvitesMax": c.InvitesMax,
+		"WebhooksMax": c.WebhooksMax,
 	} {
 		if n < 0 || n > objectsMax {
 			errs = append(errs, fmt.Errorf("guilds %s must be between 0 and %d", name, objectsMax))
@@ -90,6 +95,7 @@ type Deps struct {
 	Outbox *roster.Outbox
 	// Presence says who is online; it need not be started.
 	Presence *presence.Presence
+	Sealer   *token.Sealer // of the tokens of webhooks
 }
 
 // Service serves Routes. Its handlers may be called by any number of goroutines; changes of one guild happen one after
@@ -102,7 +108,8 @@ type Service struct {
 	outbox *roster.Outbox
 	log    *bus.Log
 	turns  turns
-	icons  *picture.Reader
+	icons  *picture.Reader // and pictures of webhooks
+	sealer *token.Sealer
 	scribe *scribe
 
 	presence  *presence.Presence
@@ -115,13 +122,13 @@ type Service struct {
 
 // New makes a Service. It panics when a dependency is missing.
 func New(config Config, deps Deps) *Service {
-	if deps.Pool == nil || deps.IDs == nil || deps.Log == nil || deps.Roster == nil || deps.Outbox == nil || deps.Presence == nil {
-		panic("BUG: guilds needs Pool, IDs, Log, Roster, Outbox and Presence")
+	if deps.Pool == nil || deps.IDs == nil || deps.Log == nil || deps.Roster == nil || deps.Outbox == nil || deps.Presence == nil || deps.Sealer == nil {
+		panic("BUG: guilds needs Pool, IDs, Log, Roster, Outbox, Presence and Sealer")
 	}
 	return &Service{
 		config: config.withDefaults(), store: store{pool: deps.Pool}, ids: deps.IDs, roster: deps.Roster, outbox: deps.Outbox,
 		presence: deps.Presence, headcount: newHeadcount(store{pool: deps.Pool}, deps.Presence),
-		log: deps.Log, turns: newTurns(), scribe: newScribe(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
+		sealer: deps.Sealer, log: deps.Log, turns: newTurns(), scribe: newScribe(), icons: picture.NewReader(iconRefused), departing: make(chan id.ID, farewellQueue),
 	}
 }
 

@@ -107,7 +107,7 @@ func (b *bundle) serve(config Config, extra ...rest.Route[*Service]) {
 	b.roster = roster.New(b.log)
 	b.outbox = roster.NewOutbox(b.roster, b.pool)
 	b.t.Cleanup(b.outbox.Stop)
-	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Log: b.log, Roster: b.roster, Outbox: b.outbox, Presence: b.presence})
+	b.service = New(config, Deps{Pool: b.pool, IDs: postgres.NewIDs(b.pool), Log: b.log, Roster: b.roster, Outbox: b.outbox, Presence: b.presence, Sealer: newSealer(b.t)})
 	b.must(b.service.Start(b.t.Context()))
 	b.t.Cleanup(b.service.Stop)
 

@@ -120,7 +120,7 @@ UPDATE guilds SET system_channel_id = CASE system_channel_id WHEN $2 THEN 0 ELSE
 WHERE id = $1 AND $2 IN (system_channel_id, afk_channel_id)`
 )
 
-// deleteChannel removes a channel with its invites, and from where it is named.
+// deleteChannel removes a channel with its invites and webhooks, and from where it is named.
 func deleteChannel(ctx context.Context, tx transaction, guild, channel id.ID) error {
 	if _, err := tx.Exec(ctx, deleteChannelSQL, number(channel)); err != nil {
 		return fmt.Errorf("delete channel %s: %w", channel, err)

@@ -31,7 +31,7 @@ func Source(ctx context.Context, tx roster.Snapshot, each func(bus.Entry) error)
 		if len(order) == 0 {
 			return nil
 		}
-		for _, read := range []func(context.Context, transaction, []int64, map[int64]*whole) error{readChannels, readRoles, readMembers} {
+		for _, read := range []func(context.Context, transaction, []int64, map[int64]*whole) error{readChannels, readRoles, readMembers, readWebhooks} {
 			if err := read(ctx, tx, order, page); err != nil {
 				return fmt.Errorf("read all guilds: %w", err)
 			}

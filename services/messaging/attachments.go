@@ -20,6 +20,7 @@ import (
 	"github.com/xcord/xcord/engine/id"
 	"github.com/xcord/xcord/engine/perm"
 	"github.com/xcord/xcord/engine/rest"
+	"github.com/xcord/xcord/engine/roster"
 	"github.com/xcord/xcord/engine/wire"
 )
 
@@ -71,17 +72,23 @@ func (b *brought) needs() perm.Bits {
 
 // bring stores the files of a request, for a message in a channel where its sender may attach some.
 func (s *Service) bring(c *rest.Call, meta []wire.AttachmentRequest, need perm.Bits) (*brought, error) {
-	uploads := c.Files()
+	if len(c.Files()) == 0 {
+		return new(brought), nil
+	}
+	grant, err := s.roster.Can(c.Context(), c.User(), c.ID("channel"), perm.ViewChannel|perm.AttachFiles|need)
+	if err != nil {
+		return nil, err
+	}
+	return s.bringTo(c.Context(), grant, c.User(), c.Files(), meta)
+}
+
+// bringTo stores files for a message in a channel. They count as the user's.
+func (s *Service) bringTo(ctx context.Context, grant roster.Grant, user id.ID, uploads []rest.Upload, meta []wire.AttachmentRequest) (*brought, error) {
 	if len(uploads) == 0 {
 		return new(brought), nil
 	}
 	if s.files == nil {
 		return nil, fault.Unavailable(errors.New("this process has no store of files"), 0)
-	}
-	ctx := c.Context()
-	grant, err := s.roster.Can(ctx, c.User(), c.ID("channel"), perm.ViewChannel|perm.AttachFiles|need)
-	if err != nil {
-		return nil, err
 	}
 	uploads = slices.Clone(uploads)
 	slices.SortFunc(uploads, func(a, b rest.Upload) int { return a.Index - b.Index })
@@ -96,7 +103,7 @@ func (s *Service) bring(c *rest.Call, meta []wire.AttachmentRequest, need perm.B
 		a.ProxyURL = a.URL
 		b.attachments[i] = a
 		rows[i] = file{
-			id: a.ID, channel: grant.Channel.ID, guild: grant.Guild.ID, user: c.User(), key: files.NewKey(),
+			id: a.ID, channel: grant.Channel.ID, guild: grant.Guild.ID, user: user, key: files.NewKey(),
 			name: a.Filename, contentType: a.ContentType, size: a.Size,
 		}
 	}

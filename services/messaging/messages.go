@@ -48,13 +48,7 @@ func mustText(c *wire.Channel) error {
 
 // createMessage puts a message into the log. It is judged and published by one version of the guild, or judged again.
 func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, error) {
-	if isEmpty(in.Content, in.Embeds) && len(c.Files()) == 0 {
-		return nil, fault.New(fault.EmptyMessage)
-	}
-	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
-		return nil, err
-	}
-	if err := mustBeFiles(in.Attachments, c.Files(), nil); err != nil {
+	if err := canBe(in, c.Files()); err != nil {
 		return nil, err
 	}
 	b, err := s.bring(c, in.Attachments, perm.SendMessages)
@@ -69,6 +63,17 @@ func (s *Service) createMessage(c *rest.Call, in wire.CreateMessage) (rest.Raw, 
 	})
 	s.settle(c.Context(), b, err)
 	return reply, err
+}
+
+// canBe refuses what no message can be made of.
+func canBe(in wire.CreateMessage, uploads []rest.Upload) error {
+	if isEmpty(in.Content, in.Embeds) && len(uploads) == 0 {
+		return fault.New(fault.EmptyMessage)
+	}
+	if err := wellFormed(in.Embeds, in.AllowedMentions); err != nil {
+		return err
+	}
+	return mustBeFiles(in.Attachments, uploads, nil)
 }
 
 func isEmpty(content string, embeds []wire.Embed) bool {
@@ -164,6 +169,9 @@ func whole(m found, authors map[id.ID]wire.User) (*wire.Message, error) {
 	if err := json.Unmarshal(m.body, &out.MessageBody); err != nil {
 		return nil, fmt.Errorf("message %s: %w", m.id, err)
 	}
+	if out.Own != nil {
+		out.Author, out.Own = *out.Own, nil
+	}
 	return out, nil
 }
 
@@ -177,7 +185,11 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 	if err != nil {
 		return nil, err
 	}
-	raw = withNonce(raw, in.Nonce)
+	told := in.Nonce
+	if body.Own != nil {
+		told = "" // a webhook has no other sessions that it is for
+	}
+	raw = withNonce(raw, told)
 	authorJSON := roster.UserJSON(author)
 	member, err := memberOf(grant)
 	if err != nil {
@@ -218,7 +230,7 @@ func (s *Service) publishCreate(ctx context.Context, grant roster.Grant, author 
 			return nil, err
 		}
 		b.used = b.isIn(raw) // it was the log that repeated it, after a reply that was lost
-		return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, withNonce(raw, in.Nonce)), nil
+		return wire.AppendMessage(nil, bus.MessageID(receipt.Pos), authorJSON, withNonce(raw, told)), nil
 	}
 	b.used = true
 	postsCreated.Inc()
@@ -294,25 +306,41 @@ func (s *Service) tryEdit(c *rest.Call, in wire.EditMessage, b *brought) (rest.R
 	if grant.Member != nil && grant.Member.TimedOut(s.now()) && !grant.Perms.Has(perm.Administrator) {
 		return nil, fault.New(fault.MissingPermissions) // an edit would be a way to go on talking
 	}
+	return s.rewrite(ctx, rewriting{grant: grant, actor: c.User(), m: m, asOf: asOf, uploads: c.Files(), b: b}, in)
+}
+
+// rewriting is an edit that its actor may make, of a message as it was read as of a place in the log.
+type rewriting struct {
+	grant   roster.Grant
+	actor   id.ID
+	m       found
+	asOf    bus.Position
+	uploads []rest.Upload
+	b       *brought
+}
+
+// rewrite makes a message what a request says.
+func (s *Service) rewrite(ctx context.Context, r rewriting, in wire.EditMessage) (rest.Raw, error) {
 	var body wire.MessageBody
-	if err := json.Unmarshal(m.body, &body); err != nil {
-		return nil, fmt.Errorf("message %s: %w", m.id, err)
+	if err := json.Unmarshal(r.m.body, &body); err != nil {
+		return nil, fmt.Errorf("message %s: %w", r.m.id, err)
 	}
 	if !body.Type.Written() {
 		return nil, fault.New(fault.SystemMessage)
 	}
-	if body.Attachments, err = keep(body.Attachments, in.Attachments, c.Files(), b); err != nil {
+	var err error
+	if body.Attachments, err = keep(body.Attachments, in.Attachments, r.uploads, r.b); err != nil {
 		return nil, err
 	}
 	edited := body.EditedTimestamp
-	if err := s.change(ctx, grant, &body, in); err != nil {
+	if err := s.change(ctx, r.grant, &body, in); err != nil {
 		return nil, err
 	}
-	if m.author != c.User() {
+	if r.m.author != r.actor {
 		body.EditedTimestamp = edited // what the author wrote is as it was
 	}
-	reply, err := s.publishEdit(ctx, grant, c.User(), m, body, asOf, b.ids()...)
-	b.used = err == nil
+	reply, err := s.publishEdit(ctx, r.grant, r.actor, r.m, body, r.asOf, r.b.ids()...)
+	r.b.used = err == nil
 	return reply, err
 }
 

@@ -87,15 +87,20 @@ const (
 
 // judged runs do, which judges and publishes, until neither the guild nor the message has moved in between.
 func (s *Service) judged(c *rest.Call, do func() error) error {
+	return settled(c.Context(), func() error { return s.roster.Fenced(c.Context(), c.ID("channel"), do) })
+}
+
+// settled runs do, which is fenced, until nobody else has rewritten the message meanwhile.
+func settled(ctx context.Context, do func() error) error {
 	for try := range judgedTries {
-		err := s.roster.Fenced(c.Context(), c.ID("channel"), do)
+		err := do()
 		if !errors.Is(err, bus.ErrMoved) {
 			return gone(err)
 		}
 		pause := time.Duration(try+1) * judgedPause
 		select {
-		case <-c.Context().Done():
-			return fault.Unavailable(c.Context().Err(), time.Second)
+		case <-ctx.Done():
+			return fault.Unavailable(ctx.Err(), time.Second)
 		case <-time.After(pause + rand.N(pause)):
 		}
 	}

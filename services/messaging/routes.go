@@ -10,6 +10,9 @@ import (
 // reactLimit lets a bot put on a message what it offers for choice within some seconds.
 var reactLimit = rest.Limit(10, 2*time.Second)
 
+// webhookLimit is what clients of webhooks are used to.
+var webhookLimit = rest.Limit(5, 2*time.Second)
+
 // Routes is what the service offers.
 var Routes = rest.Table[*Service]{
 	rest.POST("/channels/{channel}/messages", linked((*Service).createMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
@@ -18,6 +21,10 @@ var Routes = rest.Table[*Service]{
 	rest.PATCH("/channels/{channel}/messages/{message}", linked((*Service).editMessage), rest.Answers[wire.Message](), rest.Form(wire.AttachmentsMax), rest.Limit(5, 5*time.Second)),
 	rest.DELETE("/channels/{channel}/messages/{message}", (*Service).deleteMessage),
 	rest.POST("/channels/{channel}/messages/bulk-delete", (*Service).deleteMessages),
+	rest.POST("/webhooks/{webhook}/{token}", linked((*Service).executeWebhook), rest.Answers[wire.Message](), rest.OrEmpty(), rest.ByToken(), rest.Form(wire.AttachmentsMax), webhookLimit),
+	rest.GET("/webhooks/{webhook}/{token}/messages/{message}", linked((*Service).getWebhookMessage), rest.Answers[wire.Message](), rest.ByToken()),
+	rest.PATCH("/webhooks/{webhook}/{token}/messages/{message}", linked((*Service).editWebhookMessage), rest.Answers[wire.Message](), rest.ByToken(), rest.Form(wire.AttachmentsMax), webhookLimit),
+	rest.DELETE("/webhooks/{webhook}/{token}/messages/{message}", (*Service).deleteWebhookMessage, rest.ByToken()),
 	rest.PUT("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).addReaction, reactLimit),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/@me", (*Service).removeOwnReaction, reactLimit),
 	rest.DELETE("/channels/{channel}/messages/{message}/reactions/{emoji}/{user}", (*Service).removeReaction, reactLimit),

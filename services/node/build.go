@@ -188,7 +188,11 @@ func (n *Node) buildCold(ctx context.Context, door *identity.Door, minter *token
 	if err != nil {
 		return err
 	}
-	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Log: sh.bus, Roster: sh.roster, Outbox: sh.outbox,
+	sealer, err := token.NewWebhookSealer(sh.keys)
+	if err != nil {
+		return err
+	}
+	service := guilds.New(guilds.Config{}, guilds.Deps{Pool: pool, IDs: postgres.NewIDs(pool), Log: sh.bus, Roster: sh.roster, Outbox: sh.outbox, Sealer: sealer,
 		Presence: presence.New(sh.volatile, presence.Config{Gateway: Guilds})})
 	sh.tail.Subscribe(service.HandleEntries)
 	n.houses.Add(Guilds, service)
