@@ -194,8 +194,8 @@ func (m *model) checkDispatch(e *Event) {
 }
 
 func (m *model) wasText(msg *message, e *Event) bool {
-	if e.Type == "MESSAGE_CREATE" || e.Kind.isMark() && e.Text == text(msg.key, 0) {
-		return e.Text == text(msg.key, 0)
+	if original := e.Text == text(msg.key, 0); e.Type == "MESSAGE_CREATE" || original && e.Kind.isMark() {
+		return original
 	}
 	c := msg.edit(e.Text)
 	return c != nil && c.sent < e.T

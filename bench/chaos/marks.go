@@ -30,14 +30,17 @@ type wishes struct {
 	of     map[id.ID][]Mark // that were wanted, by message
 }
 
-func (w *wishes) count() (n int) {
-	for _, some := range w.marks {
-		n += len(some)
+func (w *wishes) each(do func(message id.ID, w wish)) {
+	for k, some := range w.marks {
+		for _, one := range some {
+			do(k.Message, one)
+		}
 	}
-	for _, some := range w.clears {
-		n += len(some)
+	for message, some := range w.clears {
+		for _, one := range some {
+			do(message, one)
+		}
 	}
-	return n
 }
 
 // isMark says that a request or a dispatch is about a mark.

@@ -137,10 +137,16 @@ func (m *model) toTheEnd(e Event) bool {
 	return msg != nil && msg.row != nil && slices.ContainsFunc(m.sessions, func(s *session) bool { return s.name == e.Session && s.last })
 }
 
+// pickMark returns the index of a dispatch that makes a difference to who receives it. Before a clear nothing does.
 func pickMark(r *rand.Rand, h *History, kinds []Kind) (int, bool) {
 	m := newModel(*h)
+	cleared := func(i int) bool {
+		return slices.ContainsFunc(h.Events[i+1:], func(o Event) bool {
+			return o.Session == h.Events[i].Session && o.Kind == Clear && o.Message == h.Events[i].Message
+		})
+	}
 	return pick(r, h, func(i int, e Event) bool {
-		return e.Op == Recv && slices.Contains(kinds, e.Kind) && m.toTheEnd(e) && m.wholly(h, i)
+		return e.Op == Recv && slices.Contains(kinds, e.Kind) && m.toTheEnd(e) && m.wholly(h, i) && !cleared(i)
 	})
 }
 
@@ -306,7 +312,7 @@ func keptOutMark(r *rand.Rand, h *History) bool {
 		}
 		s := sentOf(h, e)
 		_, hidden := m.veils[flipChannel].hidden(s.Author, s.T, e.T)
-		return hidden && s.Kind.isMark() && s.Kind != Clear
+		return hidden && s.Kind.isMark()
 	})
 	if ok {
 		h.Events[i].Status = 204

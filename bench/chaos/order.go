@@ -57,9 +57,9 @@ func (m *model) markFact(s *session, e *Event, counts map[id.ID]int32) (fact, bo
 type facts struct {
 	numbers map[fact]int32
 	all     []fact
-	when    []int64 // somebody received it
-	latest  []int32 // the session that received it last, counted from 1
-	sayings map[int32]saying
+	when    []int64          // somebody received it
+	latest  []int32          // the session that received it last, counted from 1
+	sayings map[int32]saying // of the facts that are changes of marks
 }
 
 func (f *facts) number(of fact, e *Event) int32 {
@@ -72,11 +72,12 @@ func (f *facts) number(of fact, e *Event) int32 {
 	return n
 }
 
-// agrees says that nobody was told otherwise.
-func (f *facts) agrees(n int32, said saying) bool {
-	other, known := f.sayings[n]
-	f.sayings[n] = said
-	return !known || other == said
+// first is what whoever was told first of a change of marks was told.
+func (f *facts) first(n int32, said saying) saying {
+	if _, known := f.sayings[n]; !known {
+		f.sayings[n] = said
+	}
+	return f.sayings[n]
 }
 
 // twins are edits that somebody received twice because they were tried again behind an attempt without an answer. Edits have no nonce: both
@@ -121,7 +122,7 @@ func (m *model) checkOrder() {
 				continue
 			}
 			n := f.number(of, e)
-			if said := (saying{e.Kind, e.Text, e.Author}); of.n > 0 && !f.agrees(n, said) {
+			if said := (saying{e.Kind, e.Text, e.Author}); of.n > 0 && f.first(n, said) != said {
 				m.broken("I5", e.T, Reorder, "%s received %v as change %d of the marks of %s, and others %v", s.client, said, of.n, of.message, f.sayings[n])
 			}
 			if f.latest[n] == int32(i+1) {

@@ -96,7 +96,12 @@ func (m *machine) holdStartup(started <-chan error) int {
 func crowd(x *run) {
 	ctx, cancel := context.WithTimeout(x.m.t.Context(), patience)
 	defer cancel()
-	var idle []*pgx.Conn
+	var own *pgx.Conn // there is none to be had later
+	x.m.until("Postgres takes a connection", func() (err error) {
+		own, err = pgx.Connect(ctx, x.m.postgres.URL())
+		return err
+	})
+	idle := []*pgx.Conn{own}
 	defer func() {
 		for _, c := range idle {
 			_ = c.Close(ctx)
@@ -111,7 +116,10 @@ func crowd(x *run) {
 			x.must(func() error { return err })
 			idle = append(idle, c)
 		}
-		x.m.exec(`select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'node%'`)
+		x.must(func() error {
+			_, err := own.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'node%'`)
+			return err
+		})
 	}
 	x.last(1)
 }

@@ -90,22 +90,20 @@ func (x *run) drain() float64 {
 		first, err = x.progress()
 		return err
 	})
-	var begun time.Time
+	begun := time.Now() // when it was last seen to store nothing: the first batch counts, and so does its time
 	x.m.until("the writer has caught up", func() (err error) {
+		looked := time.Now()
 		if last, err = x.progress(); err != nil {
 			return err
 		}
-		if begun.IsZero() && first.stored.Less(last.stored) {
-			begun = time.Now()
+		if !first.stored.Less(last.stored) {
+			begun = looked
 		}
 		if last.stored.Less(first.last) {
 			return fmt.Errorf("stored up to %s of %s", last.stored, first.last)
 		}
 		return nil
 	})
-	if begun.IsZero() {
-		return 0
-	}
 	took := time.Since(begun)
 	return float64(x.entries(first.stored, last.stored)) / took.Seconds()
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/xcord/xcord/engine/id"
 )
 
 // line is what happened in the rounds of one fault.
@@ -157,8 +159,10 @@ func (x *run) table(out io.Writer, m *model, broken []Violation) (missed []strin
 	for _, v := range m.veils {
 		hidden += len(v.all)
 	}
-	_, _ = fmt.Fprintf(out, "%d reactions and pins in the end; %d changes of them were wanted, and %d messages shown in the end\n",
-		len(m.h.Final.Marks), m.wishes.count(), len(m.h.Final.Shown))
+	wanted := 0
+	m.wishes.each(func(id.ID, wish) { wanted++ })
+	_, _ = fmt.Fprintf(out, "%d reactions and pins in the end, after %d attempts to change some; history shows %d messages\n",
+		len(m.h.Final.Marks), wanted, len(m.h.Final.Shown))
 	_, _ = fmt.Fprintf(out, "a channel was hidden, a role taken or changed, or a guest kicked, %d times; %d dispatches came close behind, and were judged by the clock\n", hidden, m.judged)
 	before, after := m.h.Final.Before, m.h.Final.After
 	_, _ = fmt.Fprintf(out, "at rest, before and after: %d and %d goroutines, %d and %d open files, %d and %d MiB resident\n",

@@ -153,18 +153,15 @@ func (m *model) checkHidden() {
 			m.broken("I10", msg.acked, Other, "%s was accepted, and its channel was hidden from its author", msg.key)
 		}
 	}
-	for k, some := range m.wishes.marks {
-		for _, w := range some {
-			if msg := m.ids[k.Message]; msg != nil && w.acked < never && m.role(w.by) == guest && m.isHidden(msg.channel, w) {
-				m.broken("I10", w.acked, Other, "a change of %s was accepted, and its channel was hidden from %s", k, w.by)
-			}
+	m.wishes.each(func(message id.ID, w wish) {
+		msg := m.ids[message]
+		if msg == nil || w.acked == never || m.role(w.by) == member {
+			return
 		}
-	}
-}
-
-func (m *model) isHidden(channel id.ID, w wish) bool {
-	_, hidden := m.veils[channel].hidden(w.by, w.sent, w.acked)
-	return hidden
+		if _, ok := m.veils[msg.channel].hidden(w.by, w.sent, w.acked); ok {
+			m.broken("I10", w.acked, Other, "a change of the marks of %s was accepted, and its channel was hidden from %s", msg.key, w.by)
+		}
+	})
 }
 
 // checkKeptOut looks at the log as a member sees it: what guests say stands where they may.
