@@ -6,15 +6,14 @@ BUILDVCS     ?= $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo t
 # The whole suite takes a fraction of this on two cores; a test that hangs is killed with the stacks of its goroutines.
 TEST_TIMEOUT ?= 10m
 TEST_FLAGS   ?=
-# Gateway frames, bodies and queries, what tells NUL and duplicates in JSON, tokens, offers of voice, RTP, RTCP, copies of frames.
-                ./sfu:FuzzOffer ./sfu:FuzzPacket ./sfu/quality:FuzzRTP ./sfu/quality:FuzzRTCP ./sfu/red:FuzzParse
 # More at a time than there are cores: most tests wait for Redis, Postgres or a socket. check vets.
 CORES        := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TOGETHER     := -p $(shell expr $(CORES) + 1) -parallel $(shell expr $(CORES) '*' 2) -vet=off
 # The longest first, so that it has company.
 PACKAGES     ?= ./services/e2e ./...
-# Gateway frames, bodies, queries and forms, what tells NUL and duplicates in JSON, tokens; packets of RTP and RTCP, copies of frames.
+# Gateway frames; bodies, queries and forms, and what tells NUL and duplicates in JSON; tokens; offers of voice, RTP, RTCP, copies of frames.
 FUZZERS      ?= ./engine/session:FuzzHandle ./engine/rest:FuzzDecode ./engine/rest:FuzzScan ./engine/rest:FuzzForm ./engine/token:FuzzVerify \
+                ./sfu:FuzzOffer ./sfu:FuzzPacket ./sfu/quality:FuzzRTP ./sfu/quality:FuzzRTCP ./sfu/red:FuzzParse
 FUZZ_TIME    ?= 1m
 ARGS         ?=
 
