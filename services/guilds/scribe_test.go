@@ -63,7 +63,7 @@ func TestScribe_GoesOnAfterACrash(t *testing.T) {
 	g := b.guild()
 	tell := func(s *Service, entries ...bus.Entry) { b.must(s.HandleEntries(t.Context(), entries)) }
 	process := func() *Service {
-		return New(Config{}, Deps{Pool: b.pool, IDs: b.service.ids, Log: b.log, Roster: b.roster, Outbox: b.outbox, Presence: b.presence})
+		return New(Config{}, Deps{Pool: b.pool, IDs: b.service.ids, Log: b.log, Roster: b.roster, Outbox: b.outbox, Presence: b.presence, Sealer: newSealer(t)})
 	}
 	one := process()
 	b.must(one.scribeNow(t.Context())) // without a tail

@@ -375,7 +375,8 @@ func TestAck_AgreesWithAModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		case 3: // the writer dies, with whatever it has in hand
-			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid`, int64(writing.lock))
+			b.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, int64(writing.lock))
 		}
 	}
 	b.logged()
